@@ -1,0 +1,1 @@
+"""Runs flows of typed processing steps on Celery and Redis."""

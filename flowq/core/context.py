@@ -1,0 +1,123 @@
+"""What coordinates: one FlowContext holds a process's settings, its registry and the services built from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from threading import RLock
+from typing import Any, ClassVar, Protocol
+
+from flowq.core.config import Settings
+from flowq.core.graph import Graph
+from flowq.core.registry import REGISTRY, Registry
+from flowq.core.result import FlowResult
+
+
+class Handle(Protocol):
+    """What a submit gives back: see ``flowq.FlowHandle``."""
+
+    @property
+    def run_id(self) -> str: ...
+    def result(self, timeout: float | None = None) -> FlowResult: ...
+
+
+class LocalEngine(Protocol):
+    """Runs a graph in this process."""
+
+    async def execute(self, graph: Graph, plan: Any, given: Mapping[str, Any]) -> FlowResult: ...
+
+
+class Submitter(Protocol):
+    """Enqueues a graph for the workers."""
+
+    def submit(self, graph: Graph, plan: Any, given: Mapping[str, Any]) -> Any: ...
+    async def asubmit(self, graph: Graph, plan: Any, given: Mapping[str, Any]) -> Any: ...
+
+
+Factory = Callable[["FlowContext"], Any]
+
+
+class FlowContext:
+    """Settings, registry and services, each service made when it is first used.
+
+    ``get_instance`` gives the process's default one, built from ``FLOWQ_*`` settings; every API takes one explicitly
+    too. ``FlowContext(celery_app=app)`` sends its wake-ups through an app that a team already has, and leaves that
+    app's configuration alone.
+    """
+
+    _default: ClassVar[FlowContext | None] = None
+    _lock: ClassVar[RLock] = RLock()
+    _factories: ClassVar[dict[str, Factory]] = {}
+
+    def __init__(
+        self, settings: Settings | None = None, *, celery_app: Any = None, registry: Registry | None = None
+    ) -> None:
+        self.settings = settings or Settings()
+        self.registry = registry or REGISTRY
+        self._services: dict[str, Any] = {} if celery_app is None else {"celery_app": celery_app}
+
+    @classmethod
+    def get_instance(cls) -> FlowContext:
+        """Give the process's default context; the first call builds it."""
+        with cls._lock:
+            if cls._default is None:
+                cls._default = cls()
+            return cls._default
+
+    @classmethod
+    def set_instance(cls, context: FlowContext | None) -> FlowContext | None:
+        """Make this the default context (None: built anew when it is next asked for) and give the one before."""
+        with cls._lock:
+            before, cls._default = cls._default, context
+            return before
+
+    @classmethod
+    def provide(cls, service: str, factory: Factory) -> None:
+        """Say how a service is made. The upper layers fulfil here what this layer may not import."""
+        cls._factories[service] = factory
+
+    @property
+    def client(self) -> Submitter:
+        """What submits and reads runs (``flowq.client.Client``)."""
+        client: Submitter = self.service("client")
+        return client
+
+    @property
+    def engine(self) -> LocalEngine:
+        """What runs flows in this process."""
+        engine: LocalEngine = self.service("engine")
+        return engine
+
+    @property
+    def celery_app(self) -> Any:
+        """The Celery app that carries the wake-ups; ``celery -A`` takes it."""
+        return self.service("celery_app")
+
+    @property
+    def results(self) -> Any:
+        """The ``ResultsManager`` for values that are too large for the run's own state."""
+        return self.service("results")
+
+    @property
+    def pools(self) -> Any:
+        """The ``ProcessPoolManager`` of the local engine."""
+        return self.service("pools")
+
+    def compile(self, graph: Graph) -> Any:
+        """Give the graph's plan."""
+        return self.service("compile")(graph)
+
+    def service(self, name: str) -> Any:
+        """Give a service, made on first use."""
+        with self._lock:
+            if name not in self._services:
+                self._services[name] = self._factories[name](self)
+            return self._services[name]
+
+    def close(self) -> None:
+        """Close what was opened: connections and pools. The context can be used again; services are made anew."""
+        with self._lock:
+            services, self._services = self._services, {}
+        for service in services.values():
+            close = getattr(service, "close", None)
+            if callable(close) and not hasattr(service, "tasks"):  # a Celery app belongs to whoever made it
+                close()

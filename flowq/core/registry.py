@@ -1,0 +1,113 @@
+"""What code a process knows: tasks and processors by key, flows by name.
+
+Definitions enter when they are made. A worker imports the modules of ``FLOWQ_INCLUDE`` and then resolves what plans name
+among what those modules defined; it imports nothing because a message says so.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flowq.core.errors import DefinitionError, UnknownProcessorError
+from flowq.core.processor import Processor, describe, rebuild
+
+if TYPE_CHECKING:
+    from flowq.core.runnable import Runnable
+
+
+class DescribesItself(Protocol):
+    """A task: a processor that is a function."""
+
+    def describe(self) -> Processor: ...
+
+
+class Registry:
+    """The processors and flows of one process."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Processor] = {}
+        self._flows: dict[str, Runnable] = {}
+        self._included: set[str] = set()
+        self.generation = 0
+        """Grows with every definition: whoever forked earlier does not know the newest ones."""
+
+    def add(self, processor: Processor) -> Processor:
+        """Make a processor known and give the one that is kept for its key and configuration."""
+        known = self._known.get((processor.key, processor.config))
+        if known is None or known.call is not processor.call:
+            self._known[processor.key, processor.config] = processor
+            self.generation += 1
+        return processor
+
+    def add_flow(self, flow: Runnable) -> None:
+        """Make a flow known by its name; a later one of the same name takes its place."""
+        self._flows[flow.name] = flow
+
+    def flow(self, name: str) -> Runnable | None:
+        return self._flows.get(name)
+
+    @property
+    def flows(self) -> dict[str, Runnable]:
+        return dict(self._flows)
+
+    def include(self, modules: Iterable[str]) -> None:
+        """Import modules; their processors and tasks may be named by plans.
+
+        Raises:
+            DefinitionError: a module cannot be imported; the error names it and the cause.
+        """
+        for name in modules:
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                raise DefinitionError(
+                    f"FLOWQ_INCLUDE names the module {name!r}, which cannot be imported ({error}); is it on PYTHONPATH?"
+                ) from error
+            self._included.add(name)
+
+    def resolve(self, key: str, config: str) -> Processor:
+        """Give the processor that a plan names.
+
+        Raises:
+            UnknownProcessorError: this process does not know it.
+        """
+        known = self._known.get((key, config))
+        if known is not None:
+            return known
+        module, _, qualname = key.partition(":")
+        if module in self._included or any(known_key == key for known_key, _ in self._known):
+            found = _look_up(module, qualname)
+            if found is not None:
+                return self.add(_describe(found, config))
+        raise UnknownProcessorError(
+            f"this process does not know the processor {key!r}; add its module to FLOWQ_INCLUDE"
+            f" (included: {', '.join(sorted(self._included)) or 'none'})"
+        )
+
+    def modules(self) -> list[str]:
+        """Give the modules of all known processors that another process can import."""
+        modules = {key.partition(":")[0] for (key, _), known in self._known.items() if known.is_portable}
+        return sorted(module for module in modules if not module.startswith("flowq."))
+
+
+REGISTRY = Registry()
+"""Where definitions enter."""
+
+
+def _look_up(module: str, qualname: str) -> Any:
+    found: Any = sys.modules.get(module) or sys.modules.get("__main__")
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _describe(found: Any, config: str) -> Processor:
+    if isinstance(found, type):
+        return describe(rebuild(found, config))
+    if hasattr(found, "describe"):
+        processor: Processor = found.describe()
+        return processor
+    raise UnknownProcessorError(f"{found!r} is no processor")

@@ -1,0 +1,76 @@
+"""What becomes of a value between two nodes: small ones travel as they are, large ones by reference."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flowq.core.config import Settings
+from flowq.core.errors import CorruptValueError, DefinitionError, ValueTooLargeError
+from flowq.results.codec import REFERENCE, compress, decompress
+from flowq.results.store import DiskStore, MemoryStore, SqliteStore, Store
+
+
+class ResultsManager:
+    """Packs encoded values for the run's state, and unpacks them. Sizes are bytes."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store = store
+        self._inline = settings.inline_bytes
+        self._compress = settings.compress_bytes
+        self._limit = settings.max_value_bytes
+
+    def pack(self, run_id: str, data: bytes) -> bytes:
+        """Give what is kept in the run's state: the value itself, compressed, or a reference to it in the store.
+
+        Raises:
+            ValueTooLargeError: the value is over ``max_value_bytes``.
+        """
+        if len(data) > self._limit:
+            raise ValueTooLargeError(
+                f"a value of {len(data)} bytes is over the limit of {self._limit}: return a path or an address to the"
+                " data instead, or raise FLOWQ_MAX_VALUE_BYTES"
+            )
+        packed = compress(data) if len(data) >= self._compress else data
+        if len(packed) <= self._inline:
+            return packed
+        digest = hashlib.sha256(packed).hexdigest()
+        self.store.put(run_id, digest, packed)
+        return REFERENCE + json.dumps({"digest": digest, "size": len(packed)}).encode()
+
+    def unpack(self, run_id: str, data: bytes) -> bytes:
+        """Give the encoded value.
+
+        Raises:
+            CorruptValueError: the store does not have it (any more), or what it has is not what was put there.
+        """
+        if data[:1] == REFERENCE:
+            digest = json.loads(data[1:])["digest"]
+            stored = self.store.get(run_id, digest)
+            if stored is None:
+                raise CorruptValueError(f"value {digest[:12]} of run {run_id} is not in the results store (any more)")
+            if hashlib.sha256(stored).hexdigest() != digest:
+                raise CorruptValueError(f"value {digest[:12]} of run {run_id} was changed in the results store")
+            data = stored
+        return decompress(data, self._limit)
+
+    def close(self) -> None:
+        self.store.close()
+
+
+def open_store(url: str, prefix: str) -> Store:
+    """Open the store that an address names: ``memory://``, ``file:///folder``, ``sqlite:///file``, ``redis://…``."""
+    parts = urlsplit(url)
+    if parts.scheme == "memory":
+        return MemoryStore()
+    if parts.scheme == "file":
+        return DiskStore(Path(parts.path))
+    if parts.scheme == "sqlite":
+        return SqliteStore(Path(parts.path))
+    if parts.scheme in ("redis", "rediss", "unix"):
+        from flowq.results.redis import RedisStore
+
+        return RedisStore.open(url, prefix)
+    raise DefinitionError(f"FLOWQ_RESULTS_URL: {url!r} is none of memory://, file://, sqlite://, redis://, rediss://, unix://")

@@ -1,0 +1,42 @@
+"""Large values in Redis: one hash a run, beside the run's state or in a Redis of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+KEEP_S = 30 * 86400
+"""A value is kept for so long after the last one was put; ending the run shortens that to the run's retention."""
+
+
+class RedisStore:
+    """Holds each run's values in the hash ``<prefix>:values:<run>``."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self._client: Any = client
+        self._prefix = prefix
+
+    @classmethod
+    def open(cls, url: str, prefix: str) -> RedisStore:
+        """Connect to the Redis at this address."""
+        return cls(redis.Redis.from_url(url, socket_timeout=30), prefix)
+
+    def put(self, run_id: str, digest: str, data: bytes) -> None:
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.hset(self._key(run_id), digest, data)
+            pipe.expire(self._key(run_id), KEEP_S)
+            pipe.execute()
+
+    def get(self, run_id: str, digest: str) -> bytes | None:
+        data: bytes | None = self._client.hget(self._key(run_id), digest)
+        return data
+
+    def delete(self, run_id: str) -> None:
+        self._client.unlink(self._key(run_id))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _key(self, run_id: str) -> str:
+        return f"{self._prefix}:values:{run_id}"

@@ -1,0 +1,68 @@
+"""The names of everything that flowq keeps in Redis, with their shapes (see ``lua/lib.lua`` for what is in them)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys under one prefix. No key of a run outlives the run's retention."""
+
+    prefix: str
+
+    def plan(self, plan: str) -> str:
+        """A hash: ``document`` and per node its row. Kept while runs use it, then for their retention."""
+        return f"{self.prefix}:plan:{plan}"
+
+    def run(self, run: str) -> str:
+        """A hash: the run's head."""
+        return f"{self.prefix}:run:{run}"
+
+    def nodes(self, run: str) -> str:
+        """A hash: node to record."""
+        return f"{self.prefix}:run:{run}:nodes"
+
+    def values(self, run: str) -> str:
+        """A hash: node to output, ``i`` + item to input."""
+        return f"{self.prefix}:run:{run}:values"
+
+    def failures(self, run: str) -> str:
+        """A hash: node to its last failure, JSON."""
+        return f"{self.prefix}:run:{run}:failures"
+
+    def events(self, run: str) -> str:
+        """A stream with one field ``e``: ``node status attempt worker``."""
+        return f"{self.prefix}:run:{run}:events"
+
+    def results(self, run: str) -> str:
+        """A hash: digest to a large value (the results store in Redis)."""
+        return f"{self.prefix}:values:{run}"
+
+    def lane(self, queue: str, lane: str) -> str:
+        """A list of ready nodes, ``run node``; the lane is ``process`` or ``thread``."""
+        return f"{self.prefix}:queue:{queue}:{lane}"
+
+    def drains(self, queue: str) -> str:
+        """A sorted set: drains at work or about to start, by when they are taken for lost (ms)."""
+        return f"{self.prefix}:queue:{queue}:drains"
+
+    @property
+    def workers(self) -> str:
+        """A sorted set: workers by when they are taken for dead (ms)."""
+        return f"{self.prefix}:workers"
+
+    @property
+    def leases(self) -> str:
+        """A sorted set: ``run node fence`` by expiry (ms)."""
+        return f"{self.prefix}:leases"
+
+    @property
+    def timers(self) -> str:
+        """A sorted set: ``run node attempt`` by due time (ms)."""
+        return f"{self.prefix}:timers"
+
+    @property
+    def finished(self) -> str:
+        """A pub/sub channel: the ids of runs as they end."""
+        return f"{self.prefix}:finished"

@@ -1,0 +1,42 @@
+-- extend: call wake_ms run key fence offset total
+-- Open items of a claimed map. ARGV: header, the items' inputs… from `offset` on; the map is done opening when all
+-- `total` are there. Replay: items that are open already are left alone. Returns {1 if it counted, wake-ups}.
+local run = run_of(header.run)
+local record = is_open(run) and record_of(run, header.key)
+if not record or record.status ~= 'running' or record.fence ~= header.fence then return {0, {}} end
+local row, map = row_of(run, header.key), map_of(record.more)
+if map.total < 0 then
+  map.total = header.total
+  count(run, 'total', header.total)
+end
+local queue = row[2] ~= '' and row[2] or run.queue
+local list = key_of('queue', queue, row[1] == 'thread' and 'thread' or 'process')
+local skip = math.max(0, map.opened - header.offset)
+for first = 2 + skip, #ARGV, 500 do
+  local values, entries = {}, {}
+  for position = first, math.min(first + 499, #ARGV) do
+    local key = header.key .. '.' .. (header.offset + position - 2)
+    values[#values + 1] = 'i' .. key
+    values[#values + 1] = ARGV[position]
+    entries[#entries + 1] = run.id .. ' ' .. key
+    map.opened = map.opened + 1
+  end
+  call('HSET', run.values, unpack(values))
+  call('RPUSH', list, unpack(entries))
+  touched[queue] = true
+end
+record.more = table.concat({map.total, map.opened, map.settled, map.broken or ''}, ',')
+if map.opened < map.total then
+  write(run, header.key, record)
+else
+  call('ZREM', key_of('leases'), lease_of(run, header.key, record.fence))
+  record.fence = 0
+  if map.settled == map.total then
+    settle(run, header.key, record, map.broken or 'completed', map.broken)
+    propagate(run)
+  else
+    write(run, header.key, record)
+  end
+end
+flush_all()
+return {1, wake_ups()}

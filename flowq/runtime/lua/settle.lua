@@ -1,0 +1,63 @@
+-- settle: call wake_ms lease_ms worker token queue process thread busy inline outcomes
+-- Record the outcomes of attempts, release what they decide, and give the drain its next nodes (as claim does).
+-- An outcome: {run, key, fence, kind, value, failure, retry, delay_ms, timed_out, fused}; `value` is the position in ARGV.
+-- `inline`: the drain can take inline nodes. Replay: a fence holds once. Returns {claims, wake-ups, positions of outcomes that no longer counted, unfinished runs}.
+takes_inline = header.inline
+local stale = {}
+for _, outcome in ipairs(header.outcomes) do
+  if outcome.fused then fused[outcome.run .. outcome.key] = true end
+end
+
+-- A fused node became ready in this very call and was run by this caller already: claim it without a detour.
+local function fuse(run, key)
+  for position, entry in ipairs(inline) do
+    if entry[1] == run and entry[2] == key then
+      table.remove(inline, position)
+      claim(run, key)
+      return record_of(run, key)
+    end
+  end
+end
+
+for position, outcome in ipairs(header.outcomes) do
+  local run, key = run_of(outcome.run), outcome.key
+  local record = is_open(run) and record_of(run, key)
+  if record and outcome.fused then
+    record = fuse(run, key)
+    outcome.fence = record and record.fence
+  end
+  if run and outcome.fence then call('ZREM', key_of('leases'), lease_of(run, key, outcome.fence)) end
+  if not record or record.status ~= 'running' or record.fence ~= outcome.fence then
+    stale[#stale + 1] = position - 1
+  else
+    local node = split(key)
+    if outcome.kind == 'completed' then
+      if outcome.value > 0 then call('HSET', run.values, key, ARGV[outcome.value]) end
+      if record.attempt > 1 then call('HDEL', run.base .. ':failures', key) end
+      settle(run, key, record, 'completed')
+    elseif outcome.kind == 'skipped' then
+      settle(run, key, record, 'skipped', 'skipped')
+    elseif outcome.kind == 'released' then
+      record.attempt = record.attempt - 1
+      enqueue(run, key, record, row_of(run, node))
+    else
+      call('HSET', run.base .. ':failures', key, outcome.failure)
+      if outcome.retry and record.attempt - record.crashes < row_of(run, node)[4] then
+        record.status, record.fence, record.more = 'pending', 0, ''
+        write(run, key, record)
+        announce(run, key, record)
+        call('ZADD', key_of('timers'), now + outcome.delay_ms, run.id .. ' ' .. key .. ' ' .. record.attempt)
+      else
+        settle(run, key, record, 'failed', outcome.timed_out and 'timed_out' or 'failed')
+      end
+    end
+    propagate(run)
+  end
+end
+flush_all()
+local claims = next_claims()
+local unfinished = {}
+for id, run in pairs(runs) do
+  if run and run.todo and is_open(run) then unfinished[#unfinished + 1] = id end
+end
+return {claims, wake_ups(), stale, unfinished}

@@ -1,0 +1,55 @@
+-- sweep: call wake_ms worker every_ms
+-- Put right what nobody will report: expired leases, due timers, dead workers, lost wake-ups. One worker at a time does
+-- it for the fleet (every_ms 0: now, whoever asks). Returns {1 if it swept, wake-ups, ms until the next timer or -1}.
+if header.every_ms > 0 and not call('SET', key_of('sweep'), header.worker, 'NX', 'PX', header.every_ms) then
+  return {0, {}, -1}
+end
+local BATCH = 500  -- of each kind per call; what is left is due again at once
+
+local leases = key_of('leases')
+for _, lease in ipairs(call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, BATCH)) do
+  call('ZREM', leases, lease)
+  local id, key, fence = string.match(lease, '^(%S+) (%S+) (%S+)$')
+  local run = run_of(id)
+  local record = is_open(run) and record_of(run, key)
+  if record and record.status == 'running' and record.fence == tonumber(fence) then
+    local row = row_of(run, (split(key)))
+    record.crashes = record.crashes + 1
+    if record.crashes >= row[5] then
+      call('HSET', run.base .. ':failures', key, cjson.encode({kind = 'lost', type = 'flowq.WorkerLost',
+        message = format('%d attempts died with their worker; the last one on %s', record.crashes, record.worker)}))
+      settle(run, key, record, 'failed', 'failed')
+      propagate(run)
+    else
+      enqueue(run, key, record, row)
+    end
+  end
+end
+
+local timers = key_of('timers')
+for _, timer in ipairs(call('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, BATCH)) do
+  call('ZREM', timers, timer)
+  local id, key, attempt = string.match(timer, '^(%S+) (%S+) (%S+)$')
+  local run = run_of(id)
+  if is_open(run) then
+    if key == 'todo' then
+      run.todo = true
+      propagate(run)
+    else
+      local record = record_of(run, key)
+      if record and record.status == 'pending' and record.attempt == tonumber(attempt) and record.attempt > 0 then
+        enqueue(run, key, record, row_of(run, (split(key))))
+      end
+    end
+  end
+end
+flush_all()
+
+for _, worker in ipairs(call('ZRANGEBYSCORE', key_of('workers'), '-inf', now)) do
+  call('ZREM', key_of('workers'), worker)
+  for _, queue in ipairs(call('SMEMBERS', key_of('queues'))) do call('HDEL', key_of('queue', queue, 'slots'), worker) end
+end
+for _, queue in ipairs(call('SMEMBERS', key_of('queues'))) do touched[queue] = true end
+
+local due = call('ZRANGE', timers, 0, 0, 'WITHSCORES')[2]
+return {1, wake_ups(), due and math.max(0, tonumber(due) - now) or -1}

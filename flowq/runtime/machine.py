@@ -1,0 +1,417 @@
+"""The state machine of a run: events in, commands out. No clock, no I/O, no randomness.
+
+The local engine runs it. The Lua scripts are its production form in Redis, and are held equal to it by tests that drive
+both with the same events, replays and reorderings.
+
+::
+
+            waiting = 0            Claim              Complete
+    PENDING ───────────▶ READY ───────────▶ RUNNING ───────────▶ COMPLETED
+       ▲                   ▲                   │ Fail, Expire ──▶ FAILED
+       │                   │                   │ Skip ──────────▶ SKIPPED
+       │ Fail, with        └── Expire, Release ┤
+       └ attempts left ────────────────────────┘    PENDING ────▶ UPSTREAM_FAILED, SKIPPED, CANCELLED: a required
+         (then Due makes it READY)                                upstream ended so
+    any of them ── Cancel ──▶ CANCELLED
+
+A *map* is claimed once, to open its items (Extend); it stays RUNNING until all of them are settled. Its required
+downstream fails with the first failed item; its optional downstream waits for all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from flowq.core.types import FINAL, FlowStatus, MissingReason, NodeStatus
+from flowq.plan import Node, Plan
+
+P, READY, RUNNING = NodeStatus.PENDING, NodeStatus.READY, NodeStatus.RUNNING
+COMPLETED, FAILED, SKIPPED = NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.SKIPPED
+
+
+class Ref(NamedTuple):
+    """A node of a run; for an item of a map, with the item's position."""
+
+    node: int
+    item: int = -1
+
+    @property
+    def key(self) -> str:
+        """As Redis keys and scripts write it: ``12``, ``12.3``."""
+        return str(self.node) if self.item < 0 else f"{self.node}.{self.item}"
+
+    @staticmethod
+    def parse(key: str) -> Ref:
+        node, _, item = key.partition(".")
+        return Ref(int(node), int(item) if item else -1)
+
+
+# ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker takes a ready node."""
+
+    ref: Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    ref: Ref
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """An attempt failed."""
+
+    ref: Ref
+    fence: int
+    retry: bool = True
+    """The failure is of a kind that another attempt may mend."""
+    timed_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    ref: Ref
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """A claimed map opens the items from ``offset`` on, of ``total``."""
+
+    ref: Ref
+    fence: int
+    offset: int
+    count: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The claim's lease ran out: its worker is taken for dead."""
+
+    ref: Ref
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The worker hands a claim back unstarted."""
+
+    ref: Ref
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The wait before the attempt after this one is over."""
+
+    ref: Ref
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Somebody cancels the run."""
+
+
+NodeEvent: TypeAlias = Claim | Complete | Fail | Skip | Extend | Expire | Release | Due
+Event: TypeAlias = NodeEvent | Cancel
+
+
+# ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueue:
+    """The node is ready: put it where it will be claimed."""
+
+    ref: Ref
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Send ``Due`` when the policy's wait after this many failures is over."""
+
+    ref: Ref
+    attempt: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop the attempt that holds this fence."""
+
+    ref: Ref
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """The node is settled."""
+
+    ref: Ref
+    status: NodeStatus
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The run has ended; nothing follows."""
+
+    status: FlowStatus
+
+
+Command: TypeAlias = Enqueue | SetTimer | Stop | Announce | End
+
+
+# ── state ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(slots=True)
+class NodeState:
+    """What a run knows of one node (or item)."""
+
+    status: NodeStatus = P
+    waiting: int = 0
+    """Upstreams that are not settled yet."""
+    attempt: int = 0
+    crashes: int = 0
+    fence: int = 0
+    """Of the claim that is valid now; 0: none."""
+    reason: MissingReason | None = None
+    """Why it did not complete."""
+    total: int = -1
+    """A map's number of items; -1: not known yet."""
+    opened: int = 0
+    settled: int = 0
+    broken: NodeStatus | None = None
+    """The first way, other than COMPLETED, in which an item ended; FAILED wins over SKIPPED."""
+
+
+@dataclass(slots=True)
+class RunState:
+    """A run. ``apply`` changes it in place, because a copy would cost O(flow) per event; ``start`` makes it."""
+
+    plan: Plan
+    status: FlowStatus = FlowStatus.PENDING
+    nodes: dict[Ref, NodeState] = field(default_factory=dict)
+    remaining: int = 0
+    """Nodes of the plan that are not settled; items count with their map."""
+    bad_sinks: int = 0
+    fence: int = 0
+    """The last one given out."""
+
+    def spec(self, ref: Ref) -> Node:
+        return self.plan.nodes[ref.node]
+
+
+def start(plan: Plan) -> tuple[RunState, list[Command]]:
+    """Give a new run and its first commands."""
+    state = RunState(plan, remaining=len(plan))
+    commands: list[Command] = []
+    for index, node in enumerate(plan.nodes):
+        waiting = len(node.edges)
+        ref = Ref(index)
+        state.nodes[ref] = NodeState(READY if waiting == 0 else P, waiting)
+        if waiting == 0:
+            commands.append(Enqueue(ref))
+    _end_if_done(state, commands)
+    return state, commands
+
+
+def apply(state: RunState, event: Event) -> list[Command]:
+    """Change the state as the event says and give the commands that follow.
+
+    What does not fit the state is late, repeated or forged, and changes nothing: an ended run, a node in another
+    status, a fence that is no longer valid.
+    """
+    commands: list[Command] = []
+    if state.status.is_final:
+        return commands
+    if isinstance(event, Cancel):
+        _cancel(state, commands)
+        return commands
+    node = state.nodes.get(event.ref)
+    if node is None:
+        return commands
+    transition = TABLE.get((node.status, type(event)))
+    if transition is None or getattr(event, "fence", node.fence) != node.fence:
+        return commands
+    transition(state, node, event, commands)
+    _end_if_done(state, commands)
+    return commands
+
+
+def _claim(state: RunState, node: NodeState, event: Claim, commands: list[Command]) -> None:
+    state.fence += 1
+    node.status, node.fence = RUNNING, state.fence
+    node.attempt += 1
+    state.status = FlowStatus.RUNNING
+
+
+def _complete(state: RunState, node: NodeState, event: Complete, commands: list[Command]) -> None:
+    if event.ref.item < 0 and state.spec(event.ref).is_map:
+        return  # a map completes through its items alone
+    _settle(state, event.ref, COMPLETED, None, commands)
+
+
+def _fail(state: RunState, node: NodeState, event: Fail, commands: list[Command]) -> None:
+    failures = node.attempt - node.crashes
+    if event.retry and failures < state.spec(event.ref).retry.max_attempts:
+        node.status, node.fence = P, 0
+        commands.append(SetTimer(event.ref, node.attempt, failures))
+    else:
+        reason = MissingReason.TIMED_OUT if event.timed_out else MissingReason.FAILED
+        _settle(state, event.ref, FAILED, reason, commands)
+
+
+def _skip(state: RunState, node: NodeState, event: Skip, commands: list[Command]) -> None:
+    _settle(state, event.ref, SKIPPED, MissingReason.SKIPPED, commands)
+
+
+def _extend(state: RunState, node: NodeState, event: Extend, commands: list[Command]) -> None:
+    if node.total < 0:
+        node.total = event.total
+    # A second expansion after a crash offers items again that are open already.
+    for item in range(max(event.offset, node.opened), min(event.offset + event.count, node.total)):
+        ref = Ref(event.ref.node, item)
+        state.nodes[ref] = NodeState(READY)
+        commands.append(Enqueue(ref))
+        node.opened = item + 1
+    if node.opened == node.total:
+        node.fence = 0  # nobody needs to hold the map itself any longer
+        _settle_map(state, event.ref, node, commands)
+
+
+def _expire(state: RunState, node: NodeState, event: Expire, commands: list[Command]) -> None:
+    node.crashes += 1
+    if node.crashes >= state.spec(event.ref).max_crashes:
+        _settle(state, event.ref, FAILED, MissingReason.FAILED, commands)
+    else:
+        node.status, node.fence = READY, 0
+        commands.append(Enqueue(event.ref))
+
+
+def _release(state: RunState, node: NodeState, event: Release, commands: list[Command]) -> None:
+    node.status, node.fence = READY, 0
+    node.attempt -= 1
+    commands.append(Enqueue(event.ref))
+
+
+def _due(state: RunState, node: NodeState, event: Due, commands: list[Command]) -> None:
+    if node.attempt == event.attempt and event.attempt > 0:
+        node.status = READY
+        commands.append(Enqueue(event.ref))
+
+
+def _cancel(state: RunState, commands: list[Command]) -> None:
+    for ref, node in state.nodes.items():
+        if not node.status.is_final:
+            if node.fence:
+                commands.append(Stop(ref, node.fence))
+            node.status, node.fence, node.reason = NodeStatus.CANCELLED, 0, MissingReason.CANCELLED
+            commands.append(Announce(ref, NodeStatus.CANCELLED))
+    state.remaining = 0
+    state.status = FlowStatus.CANCELLED
+    commands.append(End(state.status))
+
+
+TABLE: dict[tuple[NodeStatus, type], Callable[..., None]] = {
+    (READY, Claim): _claim,
+    (RUNNING, Complete): _complete,
+    (RUNNING, Fail): _fail,
+    (RUNNING, Skip): _skip,
+    (RUNNING, Extend): _extend,
+    (RUNNING, Expire): _expire,
+    (RUNNING, Release): _release,
+    (P, Due): _due,
+}
+"""Every transition that an event can cause, by the status that it needs."""
+
+CASCADE = {
+    FAILED: (NodeStatus.UPSTREAM_FAILED, MissingReason.UPSTREAM_FAILED),
+    NodeStatus.UPSTREAM_FAILED: (NodeStatus.UPSTREAM_FAILED, MissingReason.UPSTREAM_FAILED),
+    SKIPPED: (SKIPPED, MissingReason.SKIPPED),
+    NodeStatus.CANCELLED: (NodeStatus.CANCELLED, MissingReason.CANCELLED),
+}
+"""What becomes of a node whose required upstream ended so."""
+
+
+def _settle(
+    state: RunState, ref: Ref, status: NodeStatus, reason: MissingReason | None, commands: list[Command]
+) -> None:
+    """Settle a node and all that this decides: a map through its items, and downstream in a chain of consequences."""
+    pending = deque([(ref, status, reason)])
+    while pending:
+        ref, status, reason = pending.popleft()
+        node = state.nodes[ref]
+        if node.status in FINAL:
+            continue
+        node.status, node.fence, node.reason = status, 0, reason
+        commands.append(Announce(ref, status))
+        if ref.item >= 0:
+            _settle_item(state, Ref(ref.node), status, pending, commands)
+            continue
+        state.remaining -= 1
+        if not state.plan.downstream[ref.node] and status not in (COMPLETED, SKIPPED):
+            state.bad_sinks += 1
+        for index, required in state.plan.downstream[ref.node]:
+            downstream = state.nodes[Ref(index)]
+            if downstream.status in FINAL:
+                continue
+            if required and status is not COMPLETED:
+                pending.append((Ref(index), *CASCADE[status]))
+                continue
+            downstream.waiting -= 1
+            if downstream.waiting == 0:
+                downstream.status = READY
+                commands.append(Enqueue(Ref(index)))
+
+
+def _settle_item(
+    state: RunState,
+    ref: Ref,
+    status: NodeStatus,
+    pending: deque[tuple[Ref, NodeStatus, MissingReason | None]],
+    commands: list[Command],
+) -> None:
+    node = state.nodes[ref]
+    node.settled += 1
+    if status is not COMPLETED:
+        if node.broken is None:  # the first one decides for everything that requires the whole map
+            for index, required in state.plan.downstream[ref.node]:
+                if required:
+                    pending.append((Ref(index), *CASCADE[status]))
+        if node.broken is not FAILED:
+            node.broken = status
+    _settle_map(state, ref, node, commands, pending)
+
+
+def _settle_map(
+    state: RunState,
+    ref: Ref,
+    node: NodeState,
+    commands: list[Command],
+    pending: deque[tuple[Ref, NodeStatus, MissingReason | None]] | None = None,
+) -> None:
+    if node.total < 0 or node.opened < node.total or node.settled < node.total:
+        return
+    status = node.broken or COMPLETED
+    reason = None if node.broken is None else MissingReason(status.value)
+    if pending is None:
+        _settle(state, ref, status, reason, commands)
+    else:
+        pending.append((ref, status, reason))
+
+
+def _end_if_done(state: RunState, commands: list[Command]) -> None:
+    if state.remaining == 0 and not state.status.is_final:
+        state.status = FlowStatus.FAILED if state.bad_sinks else FlowStatus.COMPLETED
+        commands.append(End(state.status))

@@ -1,0 +1,73 @@
+"""A plan as the scripts read it: one small row per node, so that a step costs O(edges touched)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from flowq.core.args import Arg
+from flowq.core.types import FlowType
+from flowq.plan import Node, Plan
+
+FEW_INPUTS = 16
+"""A claim brings the inputs of a node with up to so many upstreams; with more, the worker asks for what it needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRows:
+    """What submit stores of a plan that is not known yet."""
+
+    document: str
+    rows: list[str]
+    sources: list[tuple[str, str, list[int]]]
+    """The nodes that are ready at once, by lane and queue."""
+
+
+def rows_of(plan: Plan) -> PlanRows:
+    """Give the rows of a plan: [lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream].
+
+    ``inputs`` are the upstreams that a claim brings along, ``downstream`` is flat: node, 1 if required, node, …
+    """
+    rows = []
+    sources: dict[tuple[str, str], list[int]] = {}
+    for index, node in enumerate(plan.nodes):
+        downstream = [part for edge in plan.downstream[index] for part in (edge[0], int(edge[1]))]
+        row = [
+            node.placement.value,
+            node.queue,
+            len(node.edges),
+            node.retry.max_attempts,
+            node.max_crashes,
+            int(node.is_map),
+            int(reads_input(node)),
+            inputs_of(plan, node),
+            downstream,
+        ]
+        rows.append(json.dumps(row, separators=(",", ":")))
+        if not node.edges:
+            lane = "thread" if node.placement is FlowType.THREAD else "process"
+            sources.setdefault((lane, node.queue), []).append(index)
+    return PlanRows(plan.document, rows, [(*group, nodes) for group, nodes in sources.items()])
+
+
+def inputs_of(plan: Plan, node: Node) -> list[int]:
+    """Give the upstreams whose values a claim brings along: all, if they are few and none is a map."""
+    few = len(node.edges) <= FEW_INPUTS and not any(plan.nodes[edge.upstream].is_map for edge in node.edges)
+    return [edge.upstream for edge in node.edges] if few else []
+
+
+def reads_input(node: Node) -> bool:
+    """Tell whether the node reads the run's input: a class does unless its arguments say otherwise."""
+    expressions: list[Any] = [arg for _, arg in node.args]
+    if node.over is not None:
+        expressions.append(node.over)
+    return not expressions or any(_reads_input(arg) for arg in expressions)
+
+
+def _reads_input(arg: Arg) -> bool:
+    if arg[0] == "list":
+        return any(_reads_input(part) for part in arg[1])
+    if arg[0] == "dict":
+        return any(_reads_input(part) for _, part in arg[1])
+    return bool(arg[0] == "input")
