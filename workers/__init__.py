@@ -1,0 +1,1 @@
+"""The Celery app for deployments, and example flows."""

@@ -18,7 +18,7 @@ class AttemptInfo:
 
     @property
     def idempotency_key(self) -> str:
-        """The same in every attempt of this node in this run, and nowhere else: give it to what must not happen twice."""
+        """The same in every attempt of this node in this run, and nowhere else: for what must not happen twice."""
         return f"{self.run_id}:{self.node}"
 
 

@@ -15,7 +15,7 @@ import pathlib
 import types
 import typing
 import uuid
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -127,13 +127,13 @@ def _fields(annotation: Any) -> dict[str, tuple[Any, bool]] | None:
         return None
     if issubclass(annotation, BaseModel):
         return {
-            (info.alias or name): (info.annotation, info.is_required()) for name, info in annotation.model_fields.items()
+            (info.alias or name): (info.annotation, info.is_required())
+            for name, info in annotation.model_fields.items()
         }
     if typing.is_typeddict(annotation):
-        return {name: (hint, name in annotation.__required_keys__) for name, hint in _hints(annotation).items()}
+        required: frozenset[str] = getattr(annotation, "__required_keys__", frozenset())
+        return {name: (hint, name in required) for name, hint in _hints(annotation).items()}
     if is_dataclass(annotation):
-        from dataclasses import MISSING, fields
-
         hints = _hints(annotation)
         return {
             field.name: (hints.get(field.name, EMPTY), field.default is MISSING and field.default_factory is MISSING)

@@ -8,16 +8,9 @@ from typing import Any, ClassVar, Protocol
 
 from flowq.core.config import Settings
 from flowq.core.graph import Graph
+from flowq.core.handle import Handle
 from flowq.core.registry import REGISTRY, Registry
 from flowq.core.result import FlowResult
-
-
-class Handle(Protocol):
-    """What a submit gives back: see ``flowq.FlowHandle``."""
-
-    @property
-    def run_id(self) -> str: ...
-    def result(self, timeout: float | None = None) -> FlowResult: ...
 
 
 class LocalEngine(Protocol):
@@ -29,8 +22,8 @@ class LocalEngine(Protocol):
 class Submitter(Protocol):
     """Enqueues a graph for the workers."""
 
-    def submit(self, graph: Graph, plan: Any, given: Mapping[str, Any]) -> Any: ...
-    async def asubmit(self, graph: Graph, plan: Any, given: Mapping[str, Any]) -> Any: ...
+    def submit(self, graph: Graph, plan: Any, given: Mapping[str, Any]) -> Handle: ...
+    async def asubmit(self, graph: Graph, plan: Any, given: Mapping[str, Any]) -> Handle: ...
 
 
 Factory = Callable[["FlowContext"], Any]
@@ -113,11 +106,16 @@ class FlowContext:
                 self._services[name] = self._factories[name](self)
             return self._services[name]
 
+    def replace(self, name: str, service: Any) -> None:
+        """Put another service in the place of one (a forked child needs its own connections)."""
+        with self._lock:
+            self._services[name] = service
+
     def close(self) -> None:
         """Close what was opened: connections and pools. The context can be used again; services are made anew."""
         with self._lock:
             services, self._services = self._services, {}
-        for service in services.values():
+        for service in reversed(services.values()):  # the last one may use those before
             close = getattr(service, "close", None)
             if callable(close) and not hasattr(service, "tasks"):  # a Celery app belongs to whoever made it
                 close()

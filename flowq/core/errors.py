@@ -32,7 +32,7 @@ class FlowqError(Exception):
     """The base of all errors of flowq."""
 
 
-class Skip(Exception):  # noqa: N818 - not an error: a processor's way to say "nothing to do"
+class Skip(Exception):
     """Raise it in a processor to settle the node as SKIPPED; its required downstream is skipped too."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -22,6 +22,7 @@ from flowq.core.errors import (
     UnknownDependencyError,
 )
 from flowq.core.graph import Dependency, Graph, Step
+from flowq.core.handle import Handle
 from flowq.core.processor import Processor, describe
 from flowq.core.registry import REGISTRY
 from flowq.core.result import FlowResult
@@ -29,9 +30,6 @@ from flowq.core.runnable import Runnable
 from flowq.core.structural import COLLECT
 from flowq.core.task import WRITER, Task, task
 from flowq.core.types import DependencyType, FlowType
-
-if TYPE_CHECKING:
-    from flowq.client import FlowHandle
 
 Dependencies = Iterable["str | Flow"] | Mapping[str, "str | Flow"]
 
@@ -119,19 +117,27 @@ class Flow(Runnable):
             changed._compiled = None
             changed = changed._parent
 
-    async def execute(self, input_data: Mapping[str, Any] | BaseModel | None = None, *, context: FlowContext | None = None) -> FlowResult:
+    async def execute(
+        self, input_data: Mapping[str, Any] | BaseModel | None = None, *, context: FlowContext | None = None
+    ) -> FlowResult:
         """Run here, in this process and its pools: no Redis, no Celery."""
         return await self._execute(_plain(input_data), context)
 
-    def run(self, input_data: Mapping[str, Any] | BaseModel | None = None, *, context: FlowContext | None = None) -> FlowResult:
+    def run(
+        self, input_data: Mapping[str, Any] | BaseModel | None = None, *, context: FlowContext | None = None
+    ) -> FlowResult:
         """Do the same as ``execute``, for code without an event loop."""
         return self._run(_plain(input_data), context)
 
-    def submit(self, input_data: Mapping[str, Any] | BaseModel | None = None, *, context: FlowContext | None = None) -> FlowHandle:
+    def submit(
+        self, input_data: Mapping[str, Any] | BaseModel | None = None, *, context: FlowContext | None = None
+    ) -> Handle:
         """Enqueue for the workers and return at once."""
         return self._submit(_plain(input_data), context)
 
-    async def asubmit(self, input_data: Mapping[str, Any] | BaseModel | None = None, *, context: FlowContext | None = None) -> FlowHandle:
+    async def asubmit(
+        self, input_data: Mapping[str, Any] | BaseModel | None = None, *, context: FlowContext | None = None
+    ) -> Handle:
         """Do the same as ``submit`` without blocking the event loop."""
         return await self._asubmit(_plain(input_data), context)
 
@@ -207,7 +213,10 @@ class _Builder:
             if process_id == flow.process_id:
                 self.problems.append(
                     SelfDependencyError(
-                        f"{step.path!r} depends on itself", node=step.path, field=field, remedy="remove it from its own dependencies"
+                        f"{step.path!r} depends on itself",
+                        node=step.path,
+                        field=field,
+                        remedy="remove it from its own dependencies",
                     )
                 )
             elif path is None:
@@ -222,7 +231,10 @@ class _Builder:
             elif path in step.deps:
                 self.problems.append(
                     DuplicateDependencyError(
-                        f"{step.path!r} names its dependency {path!r} twice", node=step.path, field=field, remedy="name it once"
+                        f"{step.path!r} names its dependency {path!r} twice",
+                        node=step.path,
+                        field=field,
+                        remedy="name it once",
                     )
                 )
             else:
@@ -253,13 +265,18 @@ def _described(processor: Any) -> Processor:
     if isinstance(processor, Task):
         return processor.describe()
     if callable(processor) and not hasattr(processor, "process"):
-        return task(processor).describe()
+        wrapped: Task[..., Any] = task(processor)
+        return wrapped.describe()
     return REGISTRY.add(describe(processor))
 
 
 def _effective(processor: Any, config: FlowConfig) -> FlowConfig:
     if processor is None:
-        return config if config.flow_type is FlowType.SEQUENTIAL else config.model_copy(update={"flow_type": FlowType.INLINE})
+        return (
+            config
+            if config.flow_type is FlowType.SEQUENTIAL
+            else config.model_copy(update={"flow_type": FlowType.INLINE})
+        )
     if isinstance(processor, Task):
         own = {name: getattr(processor.config, name) for name in processor.config.model_fields_set}
         given = {name: getattr(config, name) for name in config.model_fields_set}
@@ -284,5 +301,3 @@ def _plain(input_data: Mapping[str, Any] | BaseModel | None) -> Mapping[str, Any
     if input_data is not None and not isinstance(input_data, Mapping):
         raise InputError(f"the input of a flow is a mapping or a model, not {type(input_data).__name__}")
     return input_data or {}
-
-

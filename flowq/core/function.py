@@ -7,13 +7,13 @@ import inspect
 import sys
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
-
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from flowq.core.config import FlowConfig
 from flowq.core.context import FlowContext
 from flowq.core.errors import DefinitionError, InputError
 from flowq.core.graph import Dependency, Graph, Step
+from flowq.core.handle import Handle
 from flowq.core.processor import EMPTY, adapter, function_signature
 from flowq.core.registry import REGISTRY
 from flowq.core.result import FlowResult
@@ -21,9 +21,6 @@ from flowq.core.runnable import Runnable
 from flowq.core.structural import COLLECT
 from flowq.core.task import WRITER, Input, Output, Writer
 from flowq.core.types import DependencyType, FlowType
-
-if TYPE_CHECKING:
-    from flowq.client import FlowHandle
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,14 +32,18 @@ class FunctionFlow(Runnable, Generic[P, R]):
     Outside of another flow's body, calling it just calls the function (and so all its tasks, one after the other).
     """
 
-    def __init__(self, function: Callable[P, R], config: FlowConfig, names: dict[str, Any], context: FlowContext | None) -> None:
+    def __init__(
+        self, function: Callable[P, R], config: FlowConfig, names: dict[str, Any], context: FlowContext | None
+    ) -> None:
         super().__init__(context)
         self.function = function
         self.config = config
         self.name = config.name
         self.process_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{function.__module__}:{function.__qualname__}"))
         if inspect.iscoroutinefunction(function):
-            raise DefinitionError(f"flow {self.name!r}: write `def`, not `async def`: the body only describes the graph")
+            raise DefinitionError(
+                f"flow {self.name!r}: write `def`, not `async def`: the body only describes the graph"
+            )
         self._signature = function_signature(function, names)
         if self._signature.parameter("context") is not None:
             raise DefinitionError(f"flow {self.name!r}: 'context' names the FlowContext; rename the parameter")
@@ -57,11 +58,11 @@ class FunctionFlow(Runnable, Generic[P, R]):
         """Do the same as ``execute``, for code without an event loop."""
         return self._run(self._given(args, kwargs), context)
 
-    def submit(self, *args: Any, context: FlowContext | None = None, **kwargs: Any) -> FlowHandle:
+    def submit(self, *args: Any, context: FlowContext | None = None, **kwargs: Any) -> Handle:
         """Enqueue for the workers and return at once."""
         return self._submit(self._given(args, kwargs), context)
 
-    async def asubmit(self, *args: Any, context: FlowContext | None = None, **kwargs: Any) -> FlowHandle:
+    async def asubmit(self, *args: Any, context: FlowContext | None = None, **kwargs: Any) -> Handle:
         """Do the same as ``submit`` without blocking the event loop."""
         return await self._asubmit(self._given(args, kwargs), context)
 
@@ -152,8 +153,22 @@ class FunctionFlow(Runnable, Generic[P, R]):
 @overload
 def flow(function: Callable[P, R], /) -> FunctionFlow[P, R]: ...
 @overload
-def flow(function: None = None, /, *, name: str | None = None, description: str | None = None, context: FlowContext | None = None) -> Callable[[Callable[P, R]], FunctionFlow[P, R]]: ...
-def flow(function: Any = None, /, *, name: str | None = None, description: str | None = None, context: FlowContext | None = None) -> Any:
+def flow(
+    function: None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    context: FlowContext | None = None,
+) -> Callable[[Callable[P, R]], FunctionFlow[P, R]]: ...
+def flow(
+    function: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    context: FlowContext | None = None,
+) -> Any:
     """Make a function a flow. Its body may only call tasks and flows, and pass on what these return."""
     names = dict(sys._getframe(1).f_locals)
 

@@ -91,8 +91,9 @@ class Graph:
             sorter.prepare()
         except graphlib.CycleError as error:
             ring = [path for _, path in error.args[1]]
-            path = [name for position, name in enumerate(ring) if position == 0 or ring[position - 1] != name]
-            yield CycleError(path)
+            yield CycleError(
+                [name for position, name in enumerate(ring) if position == 0 or ring[position - 1] != name]
+            )
 
     def _is_child(self, path: str, parent: str) -> bool:
         step = self.steps.get(path)
@@ -132,7 +133,7 @@ class Graph:
                 yield from self._feeds(step, step.item_parameter, ("const", item), target)
         elif over[0] in ("input", "step"):
             source, origin = self._type_of(over)
-            wanted = list[Any] if target is EMPTY else list[target]
+            wanted = _list_of(target)
             if not can_feed(source, wanted):
                 yield _mismatch(step, step.item_parameter, wanted, origin, "map() takes a list of items")
 
@@ -143,7 +144,7 @@ class Graph:
         upstream = self.steps[arg[1]]
         returns = upstream.processor.signature.returns
         if upstream.over is not None:
-            returns = list[Any] if returns is EMPTY else list[returns]
+            returns = _list_of(returns)
         return returns, f"upstream {upstream.path!r} (returns {_show(returns)})"
 
     def _fields_feed(self, step: Step, fields: Mapping[str, Any]) -> Iterator[GraphError]:
@@ -188,7 +189,9 @@ class Graph:
             try:
                 adapter(annotation).validate_python(given[name])
             except ValueError as error:
-                problems.append(f"input field {name!r} does not fit {step.path!r} ({_show(annotation)}): {_first_line(error)}")
+                problems.append(
+                    f"input field {name!r} does not fit {step.path!r} ({_show(annotation)}): {_first_line(error)}"
+                )
         if problems:
             raise InputError(f"the input of flow {self.name!r} cannot be used: " + "; ".join(problems))
 
@@ -217,10 +220,18 @@ def _mismatch(step: Step, parameter: str, target: Any, origin: str, detail: str)
     )
 
 
+def _list_of(annotation: Any) -> Any:
+    return list[Any] if annotation is EMPTY else list[annotation]
+
+
 def _first_line(error: ValueError) -> str:
     errors = getattr(error, "errors", None)
     return str(errors()[0]["msg"]) if callable(errors) else str(error)
 
 
 def _show(annotation: Any) -> str:
-    return annotation.__qualname__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
+    return (
+        annotation.__qualname__
+        if isinstance(annotation, type) and not hasattr(annotation, "__args__")
+        else str(annotation)
+    )

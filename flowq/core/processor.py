@@ -107,7 +107,7 @@ def describe(processor: Any) -> Processor:
     Raises:
         DefinitionError: it has no usable ``process``.
     """
-    cls = type(processor)
+    cls: Any = type(processor)
     if isinstance(processor, type) or not callable(getattr(processor, "process", None)):
         raise DefinitionError(
             f"{processor!r} is no processor: pass an object with a process(input_data) method, or a @task function"
@@ -115,7 +115,9 @@ def describe(processor: Any) -> Processor:
     key = key_of(cls)
     config = _config_of(processor)
     portable = config is not None and "<locals>" not in key
-    return Processor(key, config if config is not None else f"#{id(processor)}", processor.process, _method(cls), portable)
+    return Processor(
+        key, config if config is not None else f"#{id(processor)}", processor.process, _method(cls), portable
+    )
 
 
 def rebuild(cls: type[Any], config: str) -> Any:

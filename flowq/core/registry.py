@@ -1,7 +1,7 @@
 """What code a process knows: tasks and processors by key, flows by name.
 
-Definitions enter when they are made. A worker imports the modules of ``FLOWQ_INCLUDE`` and then resolves what plans name
-among what those modules defined; it imports nothing because a message says so.
+Definitions enter when they are made. A worker imports the modules of ``FLOWQ_INCLUDE`` and then resolves what plans
+name among what those modules defined; it imports nothing because a message says so.
 """
 
 from __future__ import annotations
@@ -9,19 +9,16 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from flowq.core.errors import DefinitionError, UnknownProcessorError
 from flowq.core.processor import Processor, describe, rebuild
 
-if TYPE_CHECKING:
-    from flowq.core.runnable import Runnable
 
+class NamedFlow(Protocol):
+    """A flow, as far as the registry cares."""
 
-class DescribesItself(Protocol):
-    """A task: a processor that is a function."""
-
-    def describe(self) -> Processor: ...
+    name: str
 
 
 class Registry:
@@ -29,7 +26,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Processor] = {}
-        self._flows: dict[str, Runnable] = {}
+        self._flows: dict[str, NamedFlow] = {}
         self._included: set[str] = set()
         self.generation = 0
         """Grows with every definition: whoever forked earlier does not know the newest ones."""
@@ -42,15 +39,15 @@ class Registry:
             self.generation += 1
         return processor
 
-    def add_flow(self, flow: Runnable) -> None:
+    def add_flow(self, flow: NamedFlow) -> None:
         """Make a flow known by its name; a later one of the same name takes its place."""
         self._flows[flow.name] = flow
 
-    def flow(self, name: str) -> Runnable | None:
+    def flow(self, name: str) -> NamedFlow | None:
         return self._flows.get(name)
 
     @property
-    def flows(self) -> dict[str, Runnable]:
+    def flows(self) -> dict[str, NamedFlow]:
         return dict(self._flows)
 
     def include(self, modules: Iterable[str]) -> None:

@@ -101,13 +101,15 @@ class DependencyData(Mapping[str, Any]):
     loaded when they are first asked for.
     """
 
-    def __init__(self, load: Callable[[str], Any], names: tuple[str, ...], missing: Mapping[str, MissingReason]) -> None:
+    def __init__(
+        self, load: Callable[[str], Any], names: tuple[str, ...], missing: Mapping[str, MissingReason]
+    ) -> None:
         self._load = load
         self._names = names
         self._missing = missing
         self._loaded: dict[str, Any] = {}
 
-    async def get(self, dep_name: str) -> Any:
+    async def get(self, dep_name: str) -> Any:  # type: ignore[override]  # the founding name, and it is awaited
         """Give the value of one upstream; KeyError if this flow has no such dependency."""
         return self[dep_name]
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowq.core.context import FlowContext
 from flowq.core.graph import Graph
+from flowq.core.handle import Handle
 from flowq.core.result import FlowResult
-
-if TYPE_CHECKING:
-    from flowq.client import FlowHandle
 
 
 class Runnable(ABC):
@@ -64,14 +62,12 @@ class Runnable(ABC):
             return asyncio.run(self._execute(given, context))
         raise RuntimeError("run() would block this event loop: use `await flow.execute(...)` in async code")
 
-    def _submit(self, given: Mapping[str, Any], context: FlowContext | None) -> FlowHandle:
+    def _submit(self, given: Mapping[str, Any], context: FlowContext | None) -> Handle:
         graph, plan = self._ready()
         graph.check_input(given)
-        handle: FlowHandle = (context or self.context).client.submit(graph, plan, given)
-        return handle
+        return (context or self.context).client.submit(graph, plan, given)
 
-    async def _asubmit(self, given: Mapping[str, Any], context: FlowContext | None) -> FlowHandle:
+    async def _asubmit(self, given: Mapping[str, Any], context: FlowContext | None) -> Handle:
         graph, plan = self._ready()
         graph.check_input(given)
-        handle: FlowHandle = await (context or self.context).client.asubmit(graph, plan, given)
-        return handle
+        return await (context or self.context).client.asubmit(graph, plan, given)

@@ -191,7 +191,7 @@ class Task(Generic[P, R]):
         writer = WRITER.get()
         after = kwargs.pop("after", ())
         if writer is None:
-            return [self.function(*(item, *args), **kwargs) for item in items]  # type: ignore[call-arg,arg-type]
+            return [self.function(*(item, *args), **kwargs) for item in items]
         parameters = self.processor.signature.parameters
         if self.processor.signature.takes_input or not parameters:
             raise DefinitionError(f"task {self.config.name!r} cannot be mapped: it has no parameter that takes an item")
@@ -216,7 +216,9 @@ class Task(Generic[P, R]):
         unknown = [name for name in kwargs if name not in names]
         twice = [name for name in names[: len(args)] if name in kwargs]
         if len(args) > len(names) or unknown or twice:
-            what = f"unknown parameter {unknown[0]!r}" if unknown else f"{twice[0]!r} given twice" if twice else "too many"
+            what = (
+                f"unknown parameter {unknown[0]!r}" if unknown else f"{twice[0]!r} given twice" if twice else "too many"
+            )
             raise DefinitionError(f"task {self.config.name!r} takes ({', '.join(names)}): {what}")
         for parameter in signature.parameters:
             if parameter.is_needed and parameter.name not in values:

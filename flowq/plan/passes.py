@@ -73,22 +73,19 @@ def open_gates(draft: Draft) -> Draft:
 
 def _requires_sibling(draft: Draft, node: DraftNode) -> bool:
     return any(
-        dependency.type is DependencyType.REQUIRED
-        and draft.nodes[upstream].step.parent == node.step.parent
+        dependency.type is DependencyType.REQUIRED and draft.nodes[upstream].step.parent == node.step.parent
         for upstream, dependency in node.step.deps.items()
     )
 
 
 def place(draft: Draft) -> Draft:
-    """Give every node a placement; parents' own processors run like any other (PARALLEL and SEQUENTIAL order children)."""
+    """Give every node a placement; PARALLEL and SEQUENTIAL order children, and place a parent like any other."""
     order_only = (FlowType.PARALLEL, FlowType.SEQUENTIAL)
     return draft.mapped(
         {
             path: replace(
                 node,
-                placement=FlowType.PROCESS
-                if node.step.config.flow_type in order_only
-                else node.step.config.flow_type,
+                placement=FlowType.PROCESS if node.step.config.flow_type in order_only else node.step.config.flow_type,
             )
             for path, node in draft.nodes.items()
         }

@@ -1,4 +1,4 @@
-"""What must hold before and after the passes. A violation is a bug of flowq or a forged plan, never a user's mistake."""
+"""What must hold before and after the passes. A violation is flowq's bug or a forged plan, never a user's mistake."""
 
 from __future__ import annotations
 

@@ -84,6 +84,11 @@ def json_of(data: bytes) -> bytes:
     return data[1:]
 
 
+def list_of(values: list[bytes | None]) -> bytes:
+    """Encode the list of a map's outputs; None: the item has none."""
+    return JSON + b"[" + b",".join(b"null" if value is None else json_of(value) for value in values) + b"]"
+
+
 def compress(data: bytes) -> bytes:
     """Compress an encoded value; give it unchanged if that does not pay."""
     packed = COMPRESSED + zstandard.ZstdCompressor(level=3).compress(data)
@@ -125,5 +130,3 @@ def _explain(error: ValueError) -> str:
         return str(error)
     parts = (f"field {'.'.join(map(str, e['loc'])) or 'value'!r}: {e['msg']}" for e in errors()[:3])
     return "; ".join(parts)
-
-

@@ -60,6 +60,19 @@ class ResultsManager:
         self.store.close()
 
 
+def open_shared(settings: Settings) -> ResultsManager:
+    """Open the results that producers and workers share: where the settings say, else the state's Redis."""
+    return ResultsManager(open_store(settings.results_url or settings.redis_url, settings.prefix), settings)
+
+
+def open_local(settings: Settings) -> ResultsManager:
+    """Open the results of the local engine: this process's memory, unless the settings name a folder or a file."""
+    url = settings.results_url or ""
+    return ResultsManager(
+        open_store(url if url.startswith(("file:", "sqlite:")) else "memory://", settings.prefix), settings
+    )
+
+
 def open_store(url: str, prefix: str) -> Store:
     """Open the store that an address names: ``memory://``, ``file:///folder``, ``sqlite:///file``, ``redis://…``."""
     parts = urlsplit(url)
@@ -73,4 +86,6 @@ def open_store(url: str, prefix: str) -> Store:
         from flowq.results.redis import RedisStore
 
         return RedisStore.open(url, prefix)
-    raise DefinitionError(f"FLOWQ_RESULTS_URL: {url!r} is none of memory://, file://, sqlite://, redis://, rediss://, unix://")
+    raise DefinitionError(
+        f"FLOWQ_RESULTS_URL: {url!r} is none of memory://, file://, sqlite://, redis://, rediss://, unix://"
+    )

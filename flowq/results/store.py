@@ -78,7 +78,8 @@ class SqliteStore:
         self._db = sqlite3.connect(file, timeout=30, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute(
-            "CREATE TABLE IF NOT EXISTS results (run TEXT, digest TEXT, data BLOB, PRIMARY KEY (run, digest)) WITHOUT ROWID"
+            "CREATE TABLE IF NOT EXISTS results"
+            " (run TEXT, digest TEXT, data BLOB, PRIMARY KEY (run, digest)) WITHOUT ROWID"
         )
 
     def put(self, run_id: str, digest: str, data: bytes) -> None:

@@ -25,9 +25,10 @@ class PlanRows:
 
 
 def rows_of(plan: Plan) -> PlanRows:
-    """Give the rows of a plan: [lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream].
+    """Give the rows of a plan.
 
-    ``inputs`` are the upstreams that a claim brings along, ``downstream`` is flat: node, 1 if required, node, …
+    A row: [lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream]. ``inputs``
+    are the upstreams that a claim brings along, ``downstream`` is flat: node, 1 if required, node, …
     """
     rows = []
     sources: dict[tuple[str, str], list[int]] = {}

@@ -21,8 +21,8 @@ import pytest
 import redis
 import yaml
 
-from flowq.embedded.binary import find_server_binary
-from flowq.embedded.process import GuardedProcess
+from flowq.standalone.binary import find_server_binary
+from flowq.standalone.process import GuardedProcess
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -32,7 +32,7 @@ else
   call('ZREM', key_of('leases'), lease_of(run, header.key, record.fence))
   record.fence = 0
   if map.settled == map.total then
-    settle(run, header.key, record, map.broken or 'completed', map.broken)
+    settle(run, header.key, record, map.broken or 'completed')
     propagate(run)
   else
     write(run, header.key, record)

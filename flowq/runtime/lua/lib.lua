@@ -3,8 +3,8 @@
 -- A run is these keys (see keys.py); all get a TTL when it ends:
 --   run:<id>            hash    status, plan, queue, remaining, bad_sinks, fence, counters, input, names, times
 --   run:<id>:nodes      hash    key -> status|attempt|crashes|fence|started|ended|worker|more
---                               more: PENDING: upstreams not settled yet; RUNNING map: total,opened,settled,broken;
---                               final: the reason if it did not complete
+--                               more: PENDING: upstreams not settled yet; a map that was opened:
+--                               total,opened,settled,broken; else, when final: the reason if it did not complete
 --   run:<id>:values     hash    key -> output; "i" .. key -> a map item's input
 --   run:<id>:failures   hash    key -> the last failure
 --   run:<id>:events     stream  what happened, for whoever watches
@@ -153,7 +153,8 @@ end
 
 -- Settle a node or an item; the last item of a map settles the map. What follows downstream goes onto the todo list.
 function settle(run, key, record, status, reason)
-  record.status, record.fence, record.ended, record.more = status, 0, now, reason or ''
+  record.status, record.fence, record.ended = status, 0, now
+  if not string.find(record.more, ',', 1, true) then record.more = reason or '' end
   write(run, key, record)
   announce(run, key, record)
   count(run, 'settled', 1)
@@ -175,10 +176,10 @@ function settle(run, key, record, status, reason)
     if not progress.broken then later(run, node, status, 0, 'required') end
     if progress.broken ~= 'failed' then progress.broken = status end
   end
+  map.more = table.concat({progress.total, progress.opened, progress.settled, progress.broken or ''}, ',')
   if progress.settled == progress.total then
-    settle(run, node, map, progress.broken or 'completed', progress.broken)
+    settle(run, node, map, progress.broken or 'completed')
   else
-    map.more = table.concat({progress.total, progress.opened, progress.settled, progress.broken or ''}, ',')
     write(run, node, map)
   end
 end

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flowq.embedded import EmbeddedServer, EmbeddedWorkerError, WorkerProcesses, binary
+from flowq.standalone import EmbeddedServer, EmbeddedWorkerError, WorkerProcesses, binary
 
 STAND_IN = """
 import json, os, pathlib, signal, subprocess, sys
@@ -192,7 +192,7 @@ def test_a_command_that_does_not_exist():
 
 OWNER = """
 import json, signal, sys
-from flowq.embedded import EmbeddedServer, WorkerProcesses
+from flowq.standalone import EmbeddedServer, WorkerProcesses
 binary, board, stand_in, count = sys.argv[1:]
 argv = [sys.executable, "-c", stand_in, "{name}", board, "abrupt"]
 import pathlib

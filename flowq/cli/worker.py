@@ -1,0 +1,35 @@
+"""``flowq worker``: a Celery worker with the options that flowq runs best with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flowq.core.context import FlowContext
+
+
+def worker(
+    name: Annotated[str, typer.Option(help="The worker's name; %h is the host's.")] = "flowq@%h",
+    queues: Annotated[str | None, typer.Option("--queues", "-Q", help="Queues to work on, comma-separated.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", "-c", help="Slots; default: one per core.")
+    ] = None,
+    pool: Annotated[str, typer.Option("--pool", "-P", help="prefork, solo or threads.")] = "prefork",
+    events: Annotated[
+        bool, typer.Option("--events/--no-events", "-E", help="Send events, as Flower needs them.")
+    ] = False,
+    loglevel: Annotated[str, typer.Option(help="Celery's log level.")] = "WARNING",
+) -> None:
+    """Run a worker. It knows the modules that FLOWQ_INCLUDE names, and no others."""
+    hostname = name if "@" in name else f"{name}@%h"
+    argv = ["worker", "--hostname", hostname, "--pool", pool, "--loglevel", loglevel]
+    # Mingle and gossip ask all other workers for what flowq keeps in Redis, and make the start a second slower.
+    argv += ["--without-mingle", "--without-gossip"]
+    if queues:
+        argv += ["--queues", queues]
+    if concurrency:
+        argv += ["--concurrency", str(concurrency)]
+    if events:
+        argv += ["--task-events"]
+    FlowContext.get_instance().celery_app.worker_main(argv)

@@ -1,0 +1,7 @@
+"""What producers use: submit, handles, and the read model of runs."""
+
+from flowq.client.client import Client
+from flowq.client.handle import FlowHandle, NodeChange
+from flowq.client.reading import Progress
+
+__all__ = ["Client", "FlowHandle", "NodeChange", "Progress"]

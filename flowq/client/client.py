@@ -1,0 +1,106 @@
+"""What producers use: submit runs, and get handles on them."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from flowq.client.handle import FlowHandle
+from flowq.client.watch import Watch
+from flowq.core.context import FlowContext
+from flowq.core.errors import InputError, RunNotFound, StateError, UnknownProcessorError
+from flowq.core.graph import Graph
+from flowq.core.processor import EMPTY
+from flowq.plan import Plan
+from flowq.results import ResultsManager
+from flowq.results.codec import encode
+from flowq.runtime.rows import rows_of
+from flowq.runtime.state import State
+from flowq.runtime.wakeups import send
+
+
+class Client:
+    """Submits graphs to the workers. One per context; safe for threads."""
+
+    def __init__(self, context: FlowContext) -> None:
+        self._context = context
+        self._state = State.of(context)
+        self._results: ResultsManager = context.results
+        self._watch = Watch(self._state)
+        self._known: set[str] = set()
+        """Plans that the state store had when they were last submitted."""
+
+    def submit(self, graph: Graph, plan: Plan, given: Mapping[str, Any]) -> FlowHandle:
+        """Store a run and wake the workers; returns as soon as the run is stored.
+
+        Raises:
+            UnknownProcessorError: a processor lives in this process only.
+            InputError: the input cannot be stored as JSON.
+        """
+        _check_portable(graph)
+        run = uuid.uuid4().hex
+        try:
+            run_input = self._results.pack(run, encode(dict(given)))
+        except ValueError as error:
+            raise InputError(f"the input of flow {graph.name!r} cannot be stored: {error}") from error
+        if not self._store(run, graph, plan, run_input, with_plan=plan.hash not in self._known) and not self._store(
+            run, graph, plan, run_input, with_plan=True
+        ):
+            raise StateError(f"plan {plan.hash} could not be stored")
+        self._known.add(plan.hash)
+        self._state.keep(plan.hash, plan)
+        return FlowHandle(run, self._context, self._state, self._watch, graph.returns)
+
+    async def asubmit(self, graph: Graph, plan: Plan, given: Mapping[str, Any]) -> FlowHandle:
+        """Do the same as ``submit`` without blocking the event loop."""
+        return await asyncio.to_thread(self.submit, graph, plan, given)
+
+    def handle(self, run_id: str) -> FlowHandle:
+        """Give the handle of a run that somebody submitted.
+
+        Raises:
+            RunNotFound: there is no such run.
+        """
+        self._state.head(run_id)
+        return FlowHandle(run_id, self._context, self._state, self._watch, EMPTY)
+
+    def forget(self, run_id: str) -> None:
+        """Delete all that is kept of an ended run; StateError if it has not ended."""
+        status = self._state.scripts.forget(run=run_id)
+        if status is None:
+            raise RunNotFound(f"there is no run {run_id!r}")
+        if status in ("pending", "running"):
+            raise StateError(f"run {run_id} is {status}: cancel it, or wait for its end, before it is forgotten")
+        self._results.store.delete(run_id)
+
+    def close(self) -> None:
+        """Stop waiting for runs; handles made by this client cannot wait any more."""
+        self._watch.close()
+
+    def _store(self, run: str, graph: Graph, plan: Plan, run_input: bytes, *, with_plan: bool) -> bool:
+        settings = self._context.settings
+        rows = rows_of(plan)
+        stored, wakes = self._state.scripts.submit(
+            run=run,
+            plan=plan.hash,
+            name=graph.name,
+            process_id=graph.process_id,
+            queue=settings.queue,
+            retention_ms=int(settings.retention_s * 1000),
+            total=len(plan),
+            sources=rows.sources,
+            values=[run_input, rows.document, *rows.rows] if with_plan else [run_input],
+        )
+        send(self._context, wakes)
+        return stored
+
+
+def _check_portable(graph: Graph) -> None:
+    for step in graph.steps.values():
+        if not step.processor.is_portable:
+            raise UnknownProcessorError(
+                f"node {step.path!r}: no worker can rebuild its processor {step.processor.key!r}; define it at the top"
+                " of a module, and keep nothing in it that is not plain data"
+            )

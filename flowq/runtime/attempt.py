@@ -1,0 +1,257 @@
+"""One attempt of a node, from its inputs to its outcome. Both engines run their nodes through here.
+
+::
+
+    resolve the processor ─▶ bind its parameters ─▶ call it, within its time ─▶ check and encode what it returns
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flowq.core.attempt import CURRENT, AttemptInfo
+from flowq.core.errors import (
+    ArgumentError,
+    AttemptTimeout,
+    OutputError,
+    Skip,
+    UnknownProcessorError,
+)
+from flowq.core.processor import EMPTY, Processor
+from flowq.core.registry import Registry
+from flowq.core.result import Failure, Record
+from flowq.core.types import FailureKind
+from flowq.execution import Interruptible, TimeUp
+from flowq.plan import Node
+from flowq.results.codec import JSON, decode, decode_as, encode, json_of
+from flowq.runtime.inputs import ABSENT, Inputs
+
+MAX_TRACEBACK = 8000
+"""Characters of a traceback that are kept: its end, which is where the error was raised."""
+
+GRACE_S = 1.0
+"""How much longer than its timeout an async processor may take to unwind before it is interrupted by force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended: with a value, with a failure, or (neither) skipped."""
+
+    value: bytes | None = None
+    failure: Failure | None = None
+    retry: bool = False
+    """The failure is of a kind that another attempt may mend."""
+
+    @property
+    def timed_out(self) -> bool:
+        return self.failure is not None and self.failure.kind is FailureKind.TIMEOUT
+
+
+def perform(registry: Registry, info: AttemptInfo, inputs: Inputs, scope: Interruptible) -> Outcome:
+    """Run an attempt in this thread. It never raises, but for KeyboardInterrupt.
+
+    ``scope`` is not entered yet; it keeps the time, and others may stop the attempt through it.
+    """
+    node, timeout_s = inputs.node, scope.timeout_s
+    token = CURRENT.set(info)
+    try:
+        processor = registry.resolve(node.processor, node.config)
+        call = bind(processor, inputs)
+        if timeout_s is not None and processor.signature.is_async:
+            # Its loop cancels it first; the interruption is for one that never yields.
+            scope.timeout_s = timeout_s + GRACE_S
+        with scope:
+            returned = call()
+            if inspect.isawaitable(returned):
+                returned = asyncio.run(_awaited(returned, timeout_s))
+        return conclude(processor, returned, info)
+    except TimeUp:
+        return timed_out(info, timeout_s)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return failed(error, node)
+    finally:
+        CURRENT.reset(token)
+
+
+async def perform_async(registry: Registry, info: AttemptInfo, inputs: Inputs, timeout_s: float | None) -> Outcome:
+    """Run an attempt on the running event loop. Only cancellation is raised."""
+    token = CURRENT.set(info)
+    try:
+        processor = registry.resolve(inputs.node.processor, inputs.node.config)
+        call = bind(processor, inputs)
+        with Interruptible(None if processor.signature.is_async else timeout_s):
+            returned = call()
+        if inspect.isawaitable(returned):
+            returned = await _awaited(returned, timeout_s)
+        return conclude(processor, returned, info)
+    except TimeUp:
+        return timed_out(info, timeout_s)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        return failed(error, inputs.node)
+    finally:
+        CURRENT.reset(token)
+
+
+async def _awaited(awaitable: Any, timeout_s: float | None) -> Any:
+    scope = asyncio.timeout(timeout_s)
+    try:
+        async with scope:
+            return await awaitable
+    except TimeoutError:
+        if scope.expired():
+            raise TimeUp from None
+        raise  # the processor's own
+
+
+def bind(processor: Processor, inputs: Inputs) -> Callable[[], Any]:
+    """Give the processor's call with all its arguments.
+
+    Raises:
+        ArgumentError: a value does not fit its parameter.
+    """
+    signature = processor.signature
+    kwargs: dict[str, Any] = {}
+    if signature.takes_input:
+        kwargs[signature.parameters[0].name] = _input_of(processor, inputs)
+    else:
+        for name, arg in inputs.node.args:
+            data = inputs.value(arg)
+            if data is ABSENT:
+                continue
+            if arg[0] == "node" and inputs.is_missing(arg[1]):
+                kwargs[name] = None
+                continue
+            parameter = signature.parameter(name)
+            try:
+                kwargs[name] = decode_as(data, EMPTY if parameter is None else parameter.annotation)
+            except ValueError as error:
+                raise ArgumentError(_misfit(inputs.node, name, error)) from error
+        for parameter in signature.parameters:
+            if parameter.is_needed and parameter.name not in kwargs:
+                raise ArgumentError(
+                    f"node {inputs.node.path!r}: parameter {parameter.name!r} gets no value: the run's input has no"
+                    " such field; add it to the input"
+                )
+    if signature.dependencies is not None:
+        kwargs[signature.dependencies] = inputs.dependencies()
+    return lambda: processor.call(**kwargs)
+
+
+def _input_of(processor: Processor, inputs: Inputs) -> Any:
+    """Give a class its input: the run's input, as its Input says.
+
+    Fields that the run's input lacks come from required upstreams: from the one of that name, or from an upstream's
+    field of that name. A class that takes dependencies may also read these itself, so what is still missing then is no
+    error, and it gets the run's input as it is.
+    """
+    args = dict(inputs.node.args)
+    parameter = processor.signature.parameters[0]
+    given = dict(decode(inputs.value(args[parameter.name]))) if parameter.name in args else inputs.fields
+    model = processor.signature.input_model
+    if model is None:
+        return Record(given)
+    complete = dict(given)
+    names = [info.alias or name for name, info in model.model_fields.items()]
+    if not all(name in given for name in names):
+        complete = _upstream_fields(inputs, names) | given
+    missing = [
+        info.alias or n
+        for n, info in model.model_fields.items()
+        if info.is_required() and (info.alias or n) not in complete
+    ]
+    if missing and processor.signature.dependencies is not None and any(edge.name for edge in inputs.node.edges):
+        return Record(given)
+    try:
+        checked = model.model_validate(complete)
+    except ValueError as error:
+        raise ArgumentError(_misfit(inputs.node, parameter.name, error)) from error
+    return checked if parameter.annotation is model else Record(checked.model_dump(by_alias=True))
+
+
+def _upstream_fields(inputs: Inputs, names: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    dependencies = inputs.dependencies()
+    for edge in inputs.node.edges:
+        if edge.name and edge.required:
+            value = dependencies[edge.name]
+            if edge.name in names:
+                found[edge.name] = value
+            elif isinstance(value, dict):
+                found.update({name: value[name] for name in names if name in value and name not in found})
+    return found
+
+
+def conclude(processor: Processor, returned: Any, info: AttemptInfo) -> Outcome:
+    """Check and encode what a processor returned.
+
+    Raises:
+        OutputError: it breaks its type, or cannot be encoded.
+    """
+    try:
+        return Outcome(value=encode(returned, processor.signature.returns))
+    except OutputError as error:
+        raise type(error)(f"node {info.node!r}: {error}") from error
+
+
+def failed(error: BaseException, node: Node) -> Outcome:
+    """Give the outcome of an attempt that raised."""
+    if isinstance(error, Skip):
+        return Outcome()
+    kind, retry = FailureKind.ERROR, node.retry.covers(error)
+    if isinstance(error, ArgumentError):
+        kind, retry = FailureKind.INPUT, False
+    elif isinstance(error, OutputError):
+        kind = FailureKind.OUTPUT
+    elif isinstance(error, UnknownProcessorError):
+        kind, retry = FailureKind.UNKNOWN_PROCESSOR, False
+    text = "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
+    return Outcome(failure=Failure(kind=kind, type=_type_name(error), message=str(error), traceback=text), retry=retry)
+
+
+def timed_out(info: AttemptInfo, timeout_s: float | None) -> Outcome:
+    """Give the outcome of an attempt whose time ran out."""
+    message = f"node {info.node!r}: attempt {info.attempt} was stopped after its timeout of {timeout_s} s"
+    failure = Failure(kind=FailureKind.TIMEOUT, type=_type_name(AttemptTimeout()), message=message)
+    return Outcome(failure=failure, retry=True)
+
+
+def expand(inputs: Inputs) -> list[bytes]:
+    """Give a map's items, each encoded.
+
+    Raises:
+        ArgumentError: what it maps over is no list.
+    """
+    node = inputs.node
+    assert node.over is not None
+    data = inputs.value(node.over)
+    items = None if data is ABSENT or data[:1] != JSON else decode(JSON + json_of(data))
+    if not isinstance(items, list):
+        raise ArgumentError(
+            f"node {node.path!r}: map() takes a list of items, but got {type(items).__name__};"
+            " have the upstream return a list"
+        )
+    return [encode(item) for item in items]
+
+
+def _misfit(node: Node, parameter: str, error: ValueError) -> str:
+    errors = getattr(error, "errors", None)
+    details = (
+        error
+        if not callable(errors)
+        else "; ".join(f"{'.'.join(map(str, (parameter, *e['loc'])))}: {e['msg']}" for e in errors()[:3])
+    )
+    return f"node {node.path!r}: the value for parameter {parameter!r} does not fit: {details}"
+
+
+def _type_name(error: BaseException) -> str:
+    cls = type(error)
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,70 @@
+"""What an attempt reads: the run's input, its item, and the outputs of its upstreams."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowq.core.args import Arg
+from flowq.core.result import DependencyData
+from flowq.core.types import MissingReason
+from flowq.plan import Node
+from flowq.results.codec import JSON, NONE, decode, encode, json_of
+
+ABSENT = b""
+"""The value of an input field that the run's input does not have: the parameter's default holds."""
+
+
+@dataclass(slots=True)
+class Inputs:
+    """The encoded values that one attempt may read, loaded when they are asked for."""
+
+    node: Node
+    run_input: bytes
+    load: Callable[[int], bytes]
+    """Gives the output of an upstream, by its place in the plan; of a map, the JSON list of its items' outputs."""
+    missing: dict[str, MissingReason] = field(default_factory=dict)
+    """Why optional upstreams (and items of maps) have no value, by name."""
+    item: bytes = ABSENT
+    _fields: dict[str, Any] | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The run's input."""
+        if self._fields is None:
+            self._fields = dict(decode(self.run_input))
+        return self._fields
+
+    def is_missing(self, upstream: int) -> bool:
+        """Tell whether an upstream was bypassed as a whole."""
+        return any(edge.upstream == upstream and edge.name in self.missing for edge in self.node.edges)
+
+    def value(self, arg: Arg) -> bytes:
+        """Evaluate an expression to an encoded value; ABSENT if it names an input field that is not there."""
+        match arg[0]:
+            case "node":
+                return NONE if self.is_missing(arg[1]) else self.load(arg[1])
+            case "input" if len(arg) == 1:
+                return self.run_input
+            case "input":
+                return encode(self.fields[arg[1]]) if arg[1] in self.fields else ABSENT
+            case "item":
+                return self.item
+            case "const":
+                return JSON + json.dumps(arg[1]).encode()
+            case "list":
+                return JSON + b"[" + b",".join(self._part(part) for part in arg[1]) + b"]"
+            case "dict":
+                parts = (json.dumps(key).encode() + b":" + self._part(part) for key, part in arg[1])
+                return JSON + b"{" + b",".join(parts) + b"}"
+        raise AssertionError(f"unknown expression {arg[0]!r}")
+
+    def dependencies(self) -> DependencyData:
+        """Give the upstream values by name."""
+        upstreams = {edge.name: edge.upstream for edge in self.node.edges if edge.name}
+        return DependencyData(lambda name: decode(self.load(upstreams[name])), tuple(upstreams), self.missing)
+
+    def _part(self, arg: Arg) -> bytes:
+        return json_of(self.value(arg) or NONE)

@@ -1,0 +1,110 @@
+"""A claimed attempt in a worker: its inputs from Redis, its outcome for ``settle``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from flowq.core.attempt import AttemptInfo
+from flowq.core.context import FlowContext
+from flowq.core.types import MissingReason, NodeStatus
+from flowq.plan import Node, Plan
+from flowq.results import ResultsManager
+from flowq.results.codec import NONE, list_of
+from flowq.runtime.inputs import ABSENT, Inputs
+from flowq.runtime.machine import Ref
+from flowq.runtime.missing import Ending, label, missing_of
+from flowq.runtime.rows import inputs_of, reads_input
+from flowq.runtime.scripts import Claimed
+from flowq.runtime.state import Record, State
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteAttempt:
+    """A claim with all that is needed to run it."""
+
+    claim: Claimed
+    plan: Plan
+    ref: Ref
+    node: Node
+    info: AttemptInfo
+    inputs: Inputs
+
+    @property
+    def opens_map(self) -> bool:
+        return self.node.is_map and self.ref.item < 0
+
+
+class Loader:
+    """Turns claims into attempts. Values are loaded when a processor asks for them."""
+
+    def __init__(self, context: FlowContext, state: State) -> None:
+        self._state = state
+        self._results: ResultsManager = context.results
+
+    def attempt(self, claim: Claimed) -> RemoteAttempt:
+        """Prepare a claim."""
+        plan = self._state.plan(claim.plan)
+        ref = Ref.parse(claim.key)
+        node = plan.nodes[ref.node]
+        given = dict(
+            zip(inputs_of(plan, node), zip(claim.records or (), claim.values or (), strict=True), strict=False)
+        )
+        records = {
+            upstream: None if record is None else Record.parse(record) for upstream, (record, _) in given.items()
+        }
+        values = {upstream: value for upstream, (_, value) in given.items()}
+        endings = self._endings(claim.run, plan, node, records)
+        item = ABSENT if claim.item is None else self._results.unpack(claim.run, claim.item)
+        inputs = Inputs(
+            node,
+            self._input(claim, node),
+            lambda upstream: self._load(claim.run, plan, upstream, values),
+            missing_of(plan, node, endings),
+            item,
+        )
+        return RemoteAttempt(claim, plan, ref, node, AttemptInfo(claim.run, label(plan, ref), claim.attempt), inputs)
+
+    def fused(self, attempt: RemoteAttempt, output: bytes) -> Iterator[RemoteAttempt]:
+        """Prepare the nodes that are fused to one that has just given ``output``."""
+        for index in attempt.plan.fused.get(attempt.ref.node, ()) if attempt.ref.item < 0 else ():
+            claim = attempt.claim._replace(key=Ref(index).key, attempt=1, crashes=0, fence=0, records=None, values=None)
+            node = attempt.plan.nodes[index]
+            info = AttemptInfo(claim.run, node.path, 1)
+            run_input = attempt.inputs.run_input or self._input(claim, node)
+            yield RemoteAttempt(claim, attempt.plan, Ref(index), node, info, Inputs(node, run_input, lambda _: output))
+
+    def _input(self, claim: Claimed, node: Node) -> bytes:
+        packed = claim.run_input
+        if packed is None and reads_input(node):
+            packed = self._state.run_input(claim.run)
+        return ABSENT if packed is None else self._results.unpack(claim.run, packed)
+
+    def _endings(self, run: str, plan: Plan, node: Node, records: dict[int, Record | None]) -> Callable[[Ref], Ending]:
+        """Give a look-up of how the optional upstreams ended, which has asked Redis at most twice."""
+        optional = [edge.upstream for edge in node.edges if edge.name and not edge.required]
+        unknown = [upstream for upstream in optional if upstream not in records]
+        if unknown:
+            records = records | dict(zip(unknown, self._state.records(run, [str(u) for u in unknown]), strict=True))
+        known = {Ref(u): record.ending for u, record in records.items() if record is not None}
+        broken = [ref for ref, end in known.items() if end.total > 0 and end.status is not NodeStatus.COMPLETED]
+        items = [Ref(ref.node, item) for ref in broken for item in range(known[ref].total)]
+        for ref, record in zip(items, self._state.records(run, [ref.key for ref in items]), strict=True):
+            if record is not None:
+                known[ref] = record.ending
+        return lambda ref: known.get(ref, Ending(NodeStatus.PENDING, MissingReason.FAILED))
+
+    def _load(self, run: str, plan: Plan, upstream: int, at_hand: dict[int, bytes | None]) -> bytes:
+        if plan.nodes[upstream].is_map:
+            return self.outputs_of_map(run, upstream)
+        data = at_hand.get(upstream)
+        if data is None:
+            data = self._state.values(run, [str(upstream)])[0]
+        return NONE if data is None else self._results.unpack(run, data)
+
+    def outputs_of_map(self, run: str, node: int) -> bytes:
+        """Give the encoded list of a map's outputs, null where an item has none."""
+        record = self._state.records(run, [str(node)])[0]
+        total = -1 if record is None else record.ending.total
+        packed = self._state.values(run, [Ref(node, item).key for item in range(total)])
+        return list_of([None if data is None else self._results.unpack(run, data) for data in packed])

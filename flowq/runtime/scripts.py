@@ -1,0 +1,240 @@
+"""The scripts that change runs: one ``.lua`` file, one stub of the same name. Nothing else writes to a run.
+
+A script's first line declares its header, ``-- name: field field …``; a stub's keyword arguments are these fields, and
+that both agree is checked when this module is imported. ``call``, ``wake_ms`` and ``lease_ms`` are filled in here.
+
+redis-py repeats a call whose reply was lost, without a word: every script may be replayed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, NamedTuple, TypedDict
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from flowq.core.config import Settings
+
+WAKE_S = 3.0
+"""A wake-up that nobody has answered after so long is taken for lost, and sent again by the next sweep."""
+
+_AUTOMATIC = {"call", "wake_ms", "lease_ms"}
+_FOLDER = files("flowq.runtime") / "lua"
+_LIBRARY = (_FOLDER / "lib.lua").read_text("utf-8")
+
+
+class WakeUp(NamedTuple):
+    """Somebody should drain this queue; ``token`` names the drain that is expected to."""
+
+    queue: str
+    token: str
+
+
+class Claimed(NamedTuple):
+    """The right to run one attempt, with its inputs if they are few. Values are packed."""
+
+    run: str
+    key: str
+    attempt: int
+    crashes: int
+    fence: int
+    plan: str
+    run_input: bytes | None
+    """None: the node does not read it."""
+    item: bytes | None
+    opened: int
+    """For a map: the items that an earlier attempt has opened already."""
+    records: list[bytes | None] | None
+    """Of the upstreams that the plan's row names; None: ask for them."""
+    values: list[bytes | None] | None
+
+    @property
+    def lease(self) -> str:
+        return f"{self.run} {self.key} {self.fence}"
+
+
+class OutcomeEntry(TypedDict):
+    """How one attempt ended, as ``settle`` takes it."""
+
+    run: str
+    key: str
+    fence: int
+    kind: str
+    """``completed``, ``failed``, ``skipped`` or ``released``."""
+    value: int
+    """The value's position in ARGV, from 1; 0: none."""
+    failure: str
+    retry: bool
+    delay_ms: int
+    timed_out: bool
+    fused: bool
+    """Run after its only upstream in the same claim; its fence is found by the script."""
+
+
+class Next(NamedTuple):
+    """What a drain does next."""
+
+    claims: list[Claimed]
+    wakes: list[WakeUp]
+    stale: list[int] = []  # noqa: RUF012 - positions of outcomes that no longer counted
+    unfinished: list[str] = []  # noqa: RUF012 - runs with consequences left: call ``advance``
+
+
+class Swept(NamedTuple):
+    swept: bool
+    wakes: list[WakeUp]
+    next_due_ms: int
+    """Until the next timer; -1: there is none."""
+
+
+class Scripts:
+    """All changes of runs. One instance serves any number of threads."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._settings = settings
+        self._prefix = settings.prefix
+        self._loaded = {name: client.register_script(f"{_LIBRARY}\n{source}") for name, source in _SOURCES.items()}
+        self._calls = itertools.count()
+        self._caller = os.urandom(8).hex()
+
+    def submit(
+        self,
+        *,
+        run: str,
+        plan: str,
+        name: str,
+        process_id: str,
+        queue: str,
+        retention_ms: int,
+        total: int,
+        sources: Sequence[tuple[str, str, list[int]]],
+        values: Sequence[bytes | str],
+    ) -> tuple[bool, list[WakeUp]]:
+        """Start a run; ``values`` are its input, and the plan's document and rows unless the plan is known.
+
+        Gives False if the plan is not known after all; then nothing was stored.
+        """
+        said, wakes = self._run("submit", locals(), values)
+        return said == b"ok", _wakes(wakes)
+
+    def claim(self, *, worker: str, token: str, queue: str, process: int, thread: int, busy: int) -> Next:
+        """Take ready nodes; with nothing to take and nothing ``busy``, the drain has ended."""
+        claims, wakes = self._run("claim", locals())
+        return Next(_claims(claims), _wakes(wakes))
+
+    def settle(
+        self,
+        *,
+        worker: str,
+        token: str,
+        queue: str,
+        process: int,
+        thread: int,
+        busy: int,
+        inline: bool,
+        outcomes: Sequence[OutcomeEntry],
+        values: Sequence[bytes] = (),
+    ) -> Next:
+        """Record outcomes and take the next nodes."""
+        claims, wakes, stale, unfinished = self._run("settle", locals(), values)
+        return Next(_claims(claims), _wakes(wakes), stale, [run.decode() for run in unfinished])
+
+    def extend(
+        self, *, run: str, key: str, fence: int, offset: int, total: int, values: Sequence[bytes]
+    ) -> tuple[bool, list[WakeUp]]:
+        """Open items of a claimed map; False: the claim is no longer valid."""
+        counted, wakes = self._run("extend", locals(), values)
+        return bool(counted), _wakes(wakes)
+
+    def advance(self, *, run: str) -> tuple[bool, list[WakeUp]]:
+        """Go on with the consequences of a settle; True: some are left."""
+        left, wakes = self._run("advance", locals())
+        return bool(left), _wakes(wakes)
+
+    def renew(self, *, leases: Sequence[str], tokens: Sequence[str]) -> list[int]:
+        """Prolong leases and drains; gives the positions of the leases that are lost."""
+        lost: list[int] = self._run("renew", locals())
+        return lost
+
+    def register(self, *, worker: str, queues: Sequence[str], slots: int) -> list[WakeUp]:
+        """Say that a worker is there (0 slots: that it leaves)."""
+        return _wakes(self._run("register", locals()))
+
+    def sweep(self, *, worker: str, every_ms: int) -> Swept:
+        """Put right what nobody will report, unless somebody did within ``every_ms``."""
+        swept, wakes, due = self._run("sweep", locals())
+        return Swept(bool(swept), _wakes(wakes), due)
+
+    def cancel(self, *, run: str) -> str | None:
+        """Cancel a run; gives the status it has now, None if there is no such run."""
+        return _text(self._run("cancel", locals()))
+
+    def forget(self, *, run: str) -> str | None:
+        """Delete an ended run; gives its status, None if there is no such run."""
+        return _text(self._run("forget", locals()))
+
+    def _run(self, name: str, given: dict[str, Any], values: Sequence[bytes | str] = ()) -> Any:
+        header = {field: given[field] for field in _HEADERS[name] if field not in _AUTOMATIC}
+        header["call"] = f"{self._caller}{next(self._calls)}"
+        header["wake_ms"] = int(WAKE_S * 1000)
+        header["lease_ms"] = int(self._settings.lease_s * 1000)
+        return self._loaded[name](keys=[self._prefix], args=[json.dumps(header), *values])
+
+
+def connect(url: str) -> redis.Redis:
+    """Connect to the state's Redis. Lost connections are retried for about ten seconds."""
+    tcp: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_connect_timeout": 5}
+    return redis.Redis.from_url(
+        url,
+        protocol=2,
+        socket_timeout=30,
+        retry=Retry(ExponentialBackoff(cap=1.0, base=0.02), 12),
+        retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError],
+        **tcp,
+    )
+
+
+def _claims(reply: list[list[Any]]) -> list[Claimed]:
+    return [Claimed._make([*map(bytes.decode, made[:2]), *made[2:5], made[5].decode(), *made[6:]]) for made in reply]
+
+
+def _wakes(reply: list[list[bytes]]) -> list[WakeUp]:
+    return [WakeUp(queue.decode(), token.decode()) for queue, token in reply]
+
+
+def _text(reply: bytes | None) -> str | None:
+    return None if reply is None else reply.decode()
+
+
+def _header_of(name: str, source: str) -> tuple[str, ...]:
+    title, _, fields = source.partition("\n")[0].removeprefix("-- ").partition(":")
+    if title != name:
+        raise ImportError(f"{name}.lua does not begin with `-- {name}: its header's fields`")
+    return tuple(fields.split())
+
+
+def _check(stubs: type) -> None:
+    """Raise ImportError unless every script has its stub, every stub its script, and both the same header."""
+    own = {name: member for name, member in vars(stubs).items() if not name.startswith("_") and callable(member)}
+    if own.keys() != _SOURCES.keys():
+        raise ImportError(f"scripts without stub or stubs without script: {own.keys() ^ _SOURCES.keys()}")
+    for name, stub in own.items():
+        parameters = set(inspect.signature(stub).parameters) - {"self", "values"}
+        if parameters != set(_HEADERS[name]) - _AUTOMATIC:
+            raise ImportError(f"{name}: the stub's parameters and the script's header differ")
+
+
+_SOURCES = {
+    file.name.removesuffix(".lua"): file.read_text("utf-8")
+    for file in _FOLDER.iterdir()
+    if file.name.endswith(".lua") and file.name != "lib.lua"
+}
+_HEADERS = {name: _header_of(name, source) for name, source in _SOURCES.items()}
+_check(Scripts)

@@ -1,0 +1,145 @@
+"""What is read of runs: plans, records and values. Changing them is for ``scripts`` alone."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from flowq.core.context import FlowContext
+from flowq.core.errors import RunNotFound, StateError
+from flowq.core.types import MissingReason, NodeStatus
+from flowq.plan import Plan
+from flowq.runtime.keys import Keys
+from flowq.runtime.missing import Ending
+from flowq.runtime.scripts import Scripts, connect
+
+PLANS = 256
+"""Plans that a process keeps at hand."""
+
+CHUNK = 1000
+"""Fields that one command asks for."""
+
+
+class Record(NamedTuple):
+    """A node of a run, as Redis holds it."""
+
+    status: NodeStatus
+    attempt: int = 0
+    crashes: int = 0
+    fence: int = 0
+    started: datetime | None = None
+    ended: datetime | None = None
+    worker: str | None = None
+    more: str = ""
+
+    @staticmethod
+    def parse(text: bytes) -> Record:
+        status, attempt, crashes, fence, started, ended, worker, more = text.decode().split("|", 7)
+        return Record(
+            NodeStatus(status),
+            int(attempt),
+            int(crashes),
+            int(fence),
+            _time(started),
+            _time(ended),
+            worker or None,
+            more,
+        )
+
+    @property
+    def ending(self) -> Ending:
+        """How it stands, as far as its downstream cares."""
+        if "," in self.more:
+            total, _, _, broken = self.more.split(",")
+            return Ending(self.status, MissingReason(broken) if broken else None, int(total))
+        reason = MissingReason(self.more) if self.status.is_final and self.more else None
+        return Ending(self.status, reason)
+
+
+def _time(milliseconds: str) -> datetime | None:
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC) if milliseconds else None
+
+
+class State:
+    """One process's connection to the runs. Safe for threads; made anew in a forked child."""
+
+    def __init__(self, context: FlowContext) -> None:
+        self.settings = context.settings
+        self.keys = Keys(self.settings.prefix)
+        self.client: Any = connect(self.settings.redis_url)
+        self.scripts = Scripts(self.client, self.settings)
+        self.pid = os.getpid()
+        self._plans: OrderedDict[str, Plan] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def of(context: FlowContext) -> State:
+        """Give the context's state for this process."""
+        state: State = context.service("state")
+        if state.pid != os.getpid():
+            state = State(context)
+            context.replace("state", state)
+        return state
+
+    def plan(self, plan_hash: str) -> Plan:
+        """Give a plan by its hash; the latest ones are kept at hand."""
+        with self._lock:
+            if plan_hash in self._plans:
+                self._plans.move_to_end(plan_hash)
+                return self._plans[plan_hash]
+        document = self.client.hget(self.keys.plan(plan_hash), "document")
+        if document is None:
+            raise StateError(f"plan {plan_hash} is not in the state store, though a run names it")
+        plan = Plan.from_json(document)
+        self.keep(plan_hash, plan)
+        return plan
+
+    def keep(self, plan_hash: str, plan: Plan) -> None:
+        """Keep a plan at hand."""
+        with self._lock:
+            self._plans[plan_hash] = plan
+            while len(self._plans) > PLANS:
+                self._plans.popitem(last=False)
+
+    def head(self, run: str) -> dict[str, str]:
+        """Give a run's head, without its input.
+
+        Raises:
+            RunNotFound: there is no such run.
+        """
+        fields = ("status", "plan", "name", "process_id", "queue", "submitted", "started", "ended", "total", "settled")
+        counts = ("completed", "failed", "skipped", "upstream_failed")
+        found = self.client.hmget(self.keys.run(run), [*fields, *counts])
+        if found[0] is None:
+            raise RunNotFound(f"there is no run {run!r}: it never was, was forgotten, or its retention has passed")
+        return {
+            name: value.decode() for name, value in zip((*fields, *counts), found, strict=True) if value is not None
+        }
+
+    def run_input(self, run: str) -> bytes:
+        """Give the run's input, packed."""
+        found: bytes | None = self.client.hget(self.keys.run(run), "input")
+        if found is None:
+            raise RunNotFound(f"there is no run {run!r}")
+        return found
+
+    def records(self, run: str, keys: Sequence[str]) -> list[Record | None]:
+        """Give nodes' records; None: nothing has happened to the node yet."""
+        return [None if text is None else Record.parse(text) for text in self._fields(self.keys.nodes(run), keys)]
+
+    def values(self, run: str, keys: Sequence[str]) -> list[bytes | None]:
+        """Give nodes' packed outputs."""
+        return self._fields(self.keys.values(run), keys)
+
+    def _fields(self, key: str, fields: Sequence[str]) -> list[bytes | None]:
+        found: list[bytes | None] = []
+        for first in range(0, len(fields), CHUNK):
+            found += self.client.hmget(key, fields[first : first + CHUNK])
+        return found
+
+    def close(self) -> None:
+        self.client.close()

@@ -1,0 +1,37 @@
+"""Wake-ups: small Celery messages that say "this queue may have ready nodes". Hints, never the truth."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from flowq.core.context import FlowContext
+from flowq.runtime.scripts import WakeUp
+
+logger = logging.getLogger("flowq.worker")
+
+DRAIN = "flowq.drain"
+"""The Celery task that answers a wake-up."""
+
+EXPIRES_S = 60
+"""A wake-up that lay in the broker for so long is dropped: the sweep has sent others since. Not shorter, because the
+clocks of producers and workers may differ."""
+
+
+def send(context: FlowContext, wakes: Iterable[WakeUp]) -> None:
+    """Publish wake-ups. A broker that is away delays the work, no more: the sweep sends them again."""
+    app: Any = context.celery_app
+    for queue, token in wakes:
+        try:
+            app.send_task(
+                DRAIN,
+                args=(queue, token),
+                queue=queue,
+                ignore_result=True,
+                expires=EXPIRES_S,
+                retry=False,
+                argsrepr=queue,
+            )
+        except app.connection_for_write().connection_errors + app.connection_for_write().channel_errors as error:
+            logger.warning("no wake-up could be sent to queue %r (%s); the sweep will send another", queue, error)
