@@ -74,6 +74,7 @@ FlowContext.provide("local_results", lambda context: import_module("flowq.result
 FlowContext.provide("results", lambda context: import_module("flowq.results").open_shared(context.settings))
 FlowContext.provide("client", lambda context: import_module("flowq.client").Client(context))
 FlowContext.provide("state", lambda context: import_module("flowq.runtime.state").State(context))
+FlowContext.provide("attach", lambda context: import_module("flowq.runtime.app").attach(context.celery_app, context))
 FlowContext.provide("celery_app", lambda context: import_module("flowq.runtime.app").make_app(context))
 
 

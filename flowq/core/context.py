@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from threading import RLock
 from typing import Any, ClassVar, Protocol
@@ -44,9 +45,12 @@ class FlowContext:
     def __init__(
         self, settings: Settings | None = None, *, celery_app: Any = None, registry: Registry | None = None
     ) -> None:
-        self.settings = settings or Settings()
+        self._settings = settings
         self.registry = registry or REGISTRY
-        self._services: dict[str, Any] = {} if celery_app is None else {"celery_app": celery_app}
+        self._services: dict[str, Any] = {}
+        if celery_app is not None:
+            self._services["celery_app"] = celery_app
+            self.service("attach")
 
     @classmethod
     def get_instance(cls) -> FlowContext:
@@ -67,6 +71,20 @@ class FlowContext:
     def provide(cls, service: str, factory: Factory) -> None:
         """Say how a service is made. The upper layers fulfil here what this layer may not import."""
         cls._factories[service] = factory
+
+    @property
+    def settings(self) -> Settings:
+        """The settings it was given; else those of the environment, with a given app's broker and default queue."""
+        if self._settings is None:
+            settings = Settings()
+            app = self._services.get("celery_app")
+            if app is not None and "attach" in self._services:
+                own = {"broker_url": app.conf.broker_url, "queue": app.conf.task_default_queue}
+                settings = settings.model_copy(
+                    update={k: v for k, v in own.items() if v and k not in settings.model_fields_set}
+                )
+            self._settings = settings
+        return self._settings
 
     @property
     def client(self) -> Submitter:
@@ -115,7 +133,17 @@ class FlowContext:
         """Close what was opened: connections and pools. The context can be used again; services are made anew."""
         with self._lock:
             services, self._services = self._services, {}
+        if "attach" in services:  # that app belongs to whoever made it
+            self._services |= {name: services.pop(name) for name in ("celery_app", "attach")}
         for service in reversed(services.values()):  # the last one may use those before
             close = getattr(service, "close", None)
-            if callable(close) and not hasattr(service, "tasks"):  # a Celery app belongs to whoever made it
+            if callable(close):
                 close()
+
+
+def _renew_lock() -> None:
+    # A thread of the parent may have held it when the child was forked; in the child nobody would ever let it go.
+    FlowContext._lock = RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

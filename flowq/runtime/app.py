@@ -47,11 +47,13 @@ def attach(app: Celery, context: FlowContext) -> None:
     """Add flowq to a Celery app: one task and one step of its workers. The app's configuration is left alone."""
     events_on: Any = multiprocessing.Value("b", 0, lock=False)  # set in the parent, read in its forked children
     processes: dict[int, WorkerProcess] = {}
+    lock = threading.Lock()
 
     def drain(task: Any, queue: str, token: str) -> None:
-        process = processes.get(os.getpid())
-        if process is None:
-            process = processes[os.getpid()] = _process(app, context, task.request.hostname or "worker", events_on)
+        with lock:  # in the threads pool, several drains begin at once
+            process = processes.get(os.getpid())
+            if process is None:
+                process = processes[os.getpid()] = _process(app, context, task.request.hostname or "worker", events_on)
         Drain(process, queue, token).run()
 
     # Early acknowledgement: a lost wake-up costs time only, and a late one would cost every message two round trips.

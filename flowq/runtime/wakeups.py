@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from kombu.exceptions import KombuError
+
 from flowq.core.context import FlowContext
 from flowq.runtime.scripts import WakeUp
 
@@ -28,10 +30,15 @@ def send(context: FlowContext, wakes: Iterable[WakeUp]) -> None:
                 DRAIN,
                 args=(queue, token),
                 queue=queue,
-                ignore_result=True,
+                serializer="json",
                 expires=EXPIRES_S,
+                ignore_result=True,
                 retry=False,
-                argsrepr=queue,
             )
-        except app.connection_for_write().connection_errors + app.connection_for_write().channel_errors as error:
+        except _broker_errors(app) as error:
             logger.warning("no wake-up could be sent to queue %r (%s); the sweep will send another", queue, error)
+
+
+def _broker_errors(app: Any) -> tuple[type[Exception], ...]:
+    connection = app.connection_for_write()
+    return (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
