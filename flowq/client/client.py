@@ -10,12 +10,12 @@ from typing import Any
 from flowq.client.handle import FlowHandle
 from flowq.client.watch import Watch
 from flowq.core.context import FlowContext
-from flowq.core.errors import InputError, RunNotFound, StateError, UnknownProcessorError
+from flowq.core.errors import RunNotFound, StateError, UnknownProcessorError
 from flowq.core.graph import Graph
 from flowq.core.processor import EMPTY
 from flowq.plan import Plan
 from flowq.results import ResultsManager
-from flowq.results.codec import encode
+from flowq.runtime.inputs import encode_input
 from flowq.runtime.rows import rows_of
 from flowq.runtime.state import State
 from flowq.runtime.wakeups import send
@@ -41,10 +41,7 @@ class Client:
         """
         _check_portable(graph)
         run = uuid.uuid4().hex
-        try:
-            run_input = self._results.pack(run, encode(dict(given)))
-        except ValueError as error:
-            raise InputError(f"the input of flow {graph.name!r} cannot be stored: {error}") from error
+        run_input = self._results.pack(run, encode_input(graph.name, given))
         if not self._store(run, graph, plan, run_input, with_plan=plan.hash not in self._known) and not self._store(
             run, graph, plan, run_input, with_plan=True
         ):

@@ -102,7 +102,7 @@ def _look_up(module: str, qualname: str) -> Any:
 
 
 def _describe(found: Any, config: str) -> Processor:
-    if isinstance(found, type):
+    if isinstance(found, type) and callable(getattr(found, "process", None)):
         return describe(rebuild(found, config))
     if hasattr(found, "describe"):
         processor: Processor = found.describe()

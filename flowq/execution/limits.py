@@ -34,13 +34,14 @@ class Interruptible:
         self._over = False
         self._timer: threading.Timer | None = None
         self._before: object = None
-        self._is_main = False
+        self.in_main_thread = False
+        """The body runs in its process's main thread."""
 
     def __enter__(self) -> Interruptible:
         self.started = time.monotonic()
         self._thread = threading.get_ident()
-        self._is_main = threading.current_thread() is threading.main_thread()
-        if self._is_main:
+        self.in_main_thread = threading.current_thread() is threading.main_thread()
+        if self.in_main_thread:
             self._before = signal.signal(signal.SIGALRM, self._ring)
             if self.timeout_s is not None:
                 signal.setitimer(signal.ITIMER_REAL, self.timeout_s, RING_AGAIN_S)
@@ -55,7 +56,7 @@ class Interruptible:
     ) -> None:
         with self._lock:
             self._over = True
-        if self._is_main:
+        if self.in_main_thread:
             if self.timeout_s is not None:
                 signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self._before)  # type: ignore[arg-type]
@@ -76,7 +77,7 @@ class Interruptible:
         with self._lock:
             if self._over:
                 return
-            if self._is_main:
+            if self.in_main_thread:
                 signal.pthread_kill(self._thread, signal.SIGALRM)
             else:
                 interrupt(self._thread)

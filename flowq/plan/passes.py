@@ -117,6 +117,7 @@ def fuse_inline(draft: Draft) -> Draft:
                 node,
                 fused=node.placement is FlowType.INLINE
                 and node.step.over is None
+                and node.step.config.timeout is None  # if it is stopped, the one before must stand as recorded
                 and len(node.deps) == 1
                 and all(draft.nodes[upstream].step.over is None for upstream in node.deps),
             )

@@ -14,12 +14,9 @@ from billiard import current_process
 from celery import Celery, bootsteps, signals
 
 from flowq.core.context import FlowContext
-from flowq.core.errors import AttemptTimeout
-from flowq.core.result import Failure
-from flowq.core.types import FailureKind
+from flowq.execution import Interruptible
 from flowq.runtime.drain import Drain
 from flowq.runtime.monitor import CeleryMonitor
-from flowq.runtime.scripts import OutcomeEntry
 from flowq.runtime.state import State
 from flowq.runtime.wakeups import DRAIN, send
 from flowq.runtime.worker import WorkerProcess
@@ -133,35 +130,17 @@ class Beacon(threading.Thread):
 def _process(app: Celery, context: FlowContext, hostname: str, events_on: Any) -> WorkerProcess:
     monitor = CeleryMonitor(app, hostname, lambda: bool(events_on.value))
     process = WorkerProcess(context, hostname, monitor)
-    if current_process().name != "MainProcess":  # a child of the prefork pool
-        process.leases.kill = lambda lease: _kill(process, lease)
+    is_pool_child = current_process().name != "MainProcess"
+
+    def give_up(lease: str, scope: Interruptible) -> None:
+        kill = is_pool_child and scope.in_main_thread
+        process.give_up(lease, process.leases.drains[0] if kill else ("", ""))
+        if kill:
+            logger.error("the attempt %s ignores its timeout: its process %d is killed", lease, os.getpid())
+            os.kill(os.getpid(), signal.SIGKILL)  # its parent starts another one
+
+    process.leases.on_stuck = give_up
     return process
-
-
-def _kill(process: WorkerProcess, lease: str) -> None:
-    """Record the timeout that an attempt ignores, and kill this pool process; its parent starts another one."""
-    logger.error("the attempt %s ignores its timeout: its process %d is killed", lease, os.getpid())
-    run, key, fence = lease.split(" ")
-    message = f"node {key} ignored its timeout; its process was killed"
-    kind = f"{AttemptTimeout.__module__}.{AttemptTimeout.__qualname__}"
-    failure = Failure(kind=FailureKind.TIMEOUT, type=kind, message=message)
-    outcome = OutcomeEntry(
-        run=run,
-        key=key,
-        fence=int(fence),
-        kind="failed",
-        value=0,
-        failure=failure.model_dump_json(),
-        retry=True,
-        delay_ms=0,
-        timed_out=True,
-        fused=False,
-    )
-    following = process.state.scripts.settle(
-        worker=process.name, token="", queue="", process=0, thread=0, busy=0, inline=False, outcomes=[outcome]
-    )
-    process.wake(following.wakes)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _sends_task_events(consumer: Any) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from flowq.core.args import Arg
+from flowq.core.errors import InputError, OutputError
 from flowq.core.result import DependencyData
 from flowq.core.types import MissingReason
 from flowq.plan import Node
@@ -68,3 +69,15 @@ class Inputs:
 
     def _part(self, arg: Arg) -> bytes:
         return json_of(self.value(arg) or NONE)
+
+
+def encode_input(flow: str, given: Mapping[str, Any]) -> bytes:
+    """Encode a run's input.
+
+    Raises:
+        InputError: it is nothing that JSON can hold.
+    """
+    try:
+        return encode(dict(given))
+    except OutputError as error:
+        raise InputError(f"the input of flow {flow!r} cannot be stored as JSON: {error.__cause__}") from error

@@ -14,8 +14,8 @@ from flowq.runtime.scripts import Scripts, WakeUp
 
 logger = logging.getLogger("flowq.worker")
 
-KILL_AFTER_S = 5.0
-"""An attempt that ignores the end of its time for so long takes its process with it."""
+GIVE_UP_S = 2.0
+"""An attempt that ignores the end of its time for so long is given up."""
 
 
 class LeaseKeeper:
@@ -33,13 +33,14 @@ class LeaseKeeper:
         self._renew_s, self._lease_s = renew_s, lease_s
         self._wake = wake
         self._held: dict[str, Interruptible | None] = {}
-        self._drains: set[str] = set()
+        self.drains: list[tuple[str, str]] = []
+        """The queue and token of every drain that is at work here."""
         self._due: list[float] = []
         self._changed = threading.Condition()
         self._renewed = time.monotonic()
         self._thread: threading.Thread | None = None
-        self.kill: Callable[[str], None] | None = None
-        """Ends this process because the attempt with this lease ignores its timeout; None: nobody would replace it."""
+        self.on_stuck: Callable[[str, Interruptible], None] = lambda lease, scope: None
+        """Called with an attempt that ignores the end of its time, after it was given up here."""
 
     def hold(self, lease: str) -> None:
         """Renew this lease from now on."""
@@ -70,15 +71,14 @@ class LeaseKeeper:
     @contextmanager
     def draining(self, queue: str, token: str) -> Iterator[None]:
         """Keep a drain known as being at work."""
-        entry = f"{queue} {token}"
         with self._changed:
-            self._drains.add(entry)
+            self.drains.append((queue, token))
             self._notice()
         try:
             yield
         finally:
             with self._changed:
-                self._drains.discard(entry)
+                self.drains.remove((queue, token))
 
     def remind(self, delay_s: float) -> None:
         """Sweep after so many seconds."""
@@ -98,17 +98,19 @@ class LeaseKeeper:
             with self._changed:
                 self._changed.wait(self._pause())
                 now = time.monotonic()
-                stuck = [lease for lease, scope in self._held.items() if scope and scope.overdue_s > KILL_AFTER_S]
-                renew = bool(self._held or self._drains) and now - self._renewed >= self._renew_s
-                if not self._held and not self._drains:
+                stuck = {lease: scope for lease, scope in self._held.items() if scope and scope.overdue_s > GIVE_UP_S}
+                for lease in stuck:
+                    del self._held[lease]
+                renew = bool(self._held or self.drains) and now - self._renewed >= self._renew_s
+                if not self._held and not self.drains:
                     self._renewed = now
-                leases, drains = list(self._held), list(self._drains)
+                leases, drains = list(self._held), [f"{queue} {token}" for queue, token in self.drains]
                 due = bool(self._due) and self._due[0] <= now
                 while self._due and self._due[0] <= now:
                     heapq.heappop(self._due)
             try:
-                if stuck and self.kill is not None:
-                    self.kill(stuck[0])
+                for lease, scope in stuck.items():
+                    self.on_stuck(lease, scope)
                 if renew:
                     self._renew(leases, drains)
                 if due:
@@ -121,7 +123,7 @@ class LeaseKeeper:
         """Give the seconds until something is to do; None: nothing is."""
         now = time.monotonic()
         moments = [self._due[0]] if self._due else []
-        if self._held or self._drains:
+        if self._held or self.drains:
             moments.append(self._renewed + self._renew_s)
         if any(scope is not None and scope.timeout_s is not None for scope in self._held.values()):
             moments.append(now + 1.0)

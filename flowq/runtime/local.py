@@ -19,10 +19,10 @@ from flowq.core.types import FailureKind, FlowStatus, FlowType, MissingReason, N
 from flowq.execution import Interruptible, ProcessDied, ProcessPoolManager, TimeUp
 from flowq.plan import Node, Plan
 from flowq.results import ResultsManager
-from flowq.results.codec import encode, list_of
+from flowq.results.codec import list_of
 from flowq.runtime import machine
 from flowq.runtime.attempt import Outcome, expand, failed, perform, perform_async, timed_out
-from flowq.runtime.inputs import ABSENT, Inputs
+from flowq.runtime.inputs import ABSENT, Inputs, encode_input
 from flowq.runtime.machine import Ref
 from flowq.runtime.missing import Ending, label, missing_of
 from flowq.runtime.outcome import RunHead, result_of
@@ -84,7 +84,7 @@ class _Run:
         self._results: ResultsManager = context.service("local_results")
         self._graph, self._plan = graph, plan
         self._id = uuid.uuid4().hex
-        self._input = encode(dict(given))
+        self._input = encode_input(graph.name, given)
         self._values: dict[Ref, bytes] = {}
         self._items: dict[int, list[bytes]] = {}
         self._failures: dict[Ref, Failure] = {}
@@ -149,19 +149,21 @@ class _Run:
     async def _attempt(self, ref: Ref, slots: _Slots) -> None:
         fence = self._state.nodes[ref].fence
         node = self._state.spec(ref)
-        info = AttemptInfo(self._id, label(self._plan, ref), self._state.nodes[ref].attempt)
-        inputs = self._inputs(ref, node)
         event: machine.Event
-        if node.is_map and ref.item < 0:
-            event = self._expand(ref, fence, inputs)
-        else:
-            try:
+        try:
+            inputs = self._inputs(ref, node)
+            if node.is_map and ref.item < 0:
+                event = self._expand(ref, fence, inputs)
+            else:
+                info = AttemptInfo(self._id, label(self._plan, ref), self._state.nodes[ref].attempt)
                 event = self._record(ref, fence, await self._perform(node, info, inputs))
-            except ProcessDied:
-                event = machine.Expire(ref, fence)
-                crashes = self._state.nodes[ref].crashes + 1
-                message = f"{crashes} attempts died with their worker; the last one in a child process"
-                self._failures[ref] = Failure(kind=FailureKind.LOST, type="flowq.WorkerLost", message=message)
+        except ProcessDied:
+            event = machine.Expire(ref, fence)
+            crashes = self._state.nodes[ref].crashes + 1
+            message = f"{crashes} attempts died with their worker; the last one in a child process"
+            self._failures[ref] = Failure(kind=FailureKind.LOST, type="flowq.WorkerLost", message=message)
+        except Exception as error:  # such as a value that is gone from its store: the run must end all the same
+            event = self._record(ref, fence, failed(error, node))
         slots.free += 1
         self._apply(event)
 
@@ -188,10 +190,7 @@ class _Run:
         return named and not inputs.is_missing(upstream)
 
     def _expand(self, ref: Ref, fence: int, inputs: Inputs) -> machine.Event:
-        try:
-            items = expand(inputs)
-        except Exception as error:
-            return self._record(ref, fence, failed(error, inputs.node))
+        items = expand(inputs)
         self._items[ref.node] = items
         return machine.Extend(ref, fence, 0, len(items), len(items))
 

@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterable
 
 from flowq.core.context import FlowContext
+from flowq.core.errors import AttemptTimeout
+from flowq.core.result import Failure
+from flowq.core.types import FailureKind
 from flowq.results import ResultsManager
 from flowq.runtime import wakeups
 from flowq.runtime.leases import LeaseKeeper
 from flowq.runtime.monitor import Monitor, NoMonitor
 from flowq.runtime.remote import Loader
-from flowq.runtime.scripts import WakeUp
+from flowq.runtime.scripts import OutcomeEntry, WakeUp
 from flowq.runtime.state import State
 
 
@@ -34,3 +37,36 @@ class WorkerProcess:
     def wake(self, wakes: Iterable[WakeUp]) -> None:
         """Send wake-ups."""
         wakeups.send(self.context, wakes)
+
+    def give_up(self, lease: str, drain: tuple[str, str] = ("", "")) -> None:
+        """Record that an attempt ran out of its time, though it does not stop; what it may still give comes too late.
+
+        ``drain`` (queue and token) ends with it, if the process is about to end.
+        """
+        run, key, fence = lease.split(" ")
+        kind = f"{AttemptTimeout.__module__}.{AttemptTimeout.__qualname__}"
+        message = "the attempt ran longer than its timeout, and did not stop when it was interrupted"
+        failure = Failure(kind=FailureKind.TIMEOUT, type=kind, message=message)
+        outcome = OutcomeEntry(
+            run=run,
+            key=key,
+            fence=int(fence),
+            kind="failed",
+            value=0,
+            failure=failure.model_dump_json(),
+            retry=True,
+            delay_ms=0,
+            timed_out=True,
+            fused=False,
+        )
+        following = self.state.scripts.settle(
+            worker=self.name,
+            queue=drain[0],
+            token=drain[1],
+            process=0,
+            thread=0,
+            busy=0,
+            inline=False,
+            outcomes=[outcome],
+        )
+        self.wake(following.wakes)
