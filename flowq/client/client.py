@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowq.client.handle import FlowHandle
@@ -16,7 +16,7 @@ from flowq.core.processor import EMPTY
 from flowq.plan import Plan
 from flowq.results import ResultsManager
 from flowq.runtime.inputs import encode_input
-from flowq.runtime.rows import rows_of
+from flowq.runtime.rows import Sources, rows_of
 from flowq.runtime.state import State
 from flowq.runtime.wakeups import send
 
@@ -29,8 +29,8 @@ class Client:
         self._state = State.of(context)
         self._results: ResultsManager = context.results
         self._watch = Watch(self._state)
-        self._known: set[str] = set()
-        """Plans that the state store had when they were last submitted."""
+        self._known: dict[str, Sources] = {}
+        """The sources of plans that the state store had when they were last submitted."""
 
     def submit(self, graph: Graph, plan: Plan, given: Mapping[str, Any]) -> FlowHandle:
         """Store a run and wake the workers; returns as soon as the run is stored.
@@ -39,15 +39,15 @@ class Client:
             UnknownProcessorError: a processor lives in this process only.
             InputError: the input cannot be stored as JSON.
         """
-        _check_portable(graph)
         run = uuid.uuid4().hex
         run_input = self._results.pack(run, encode_input(graph.name, given))
-        if not self._store(run, graph, plan, run_input, with_plan=plan.hash not in self._known) and not self._store(
-            run, graph, plan, run_input, with_plan=True
-        ):
-            raise StateError(f"plan {plan.hash} could not be stored")
-        self._known.add(plan.hash)
-        self._state.keep(plan.hash, plan)
+        sources = self._known.get(plan.hash)
+        if sources is None or not self._store(run, graph, plan, sources, [run_input]):
+            _check_portable(graph)
+            rows = rows_of(plan)
+            self._store(run, graph, plan, rows.sources, [run_input, rows.document, *rows.rows])
+            self._known[plan.hash] = rows.sources
+            self._state.keep(plan.hash, plan)
         return FlowHandle(run, self._context, self._state, self._watch, graph.returns)
 
     async def asubmit(self, graph: Graph, plan: Plan, given: Mapping[str, Any]) -> FlowHandle:
@@ -76,9 +76,8 @@ class Client:
         """Stop waiting for runs; handles made by this client cannot wait any more."""
         self._watch.close()
 
-    def _store(self, run: str, graph: Graph, plan: Plan, run_input: bytes, *, with_plan: bool) -> bool:
+    def _store(self, run: str, graph: Graph, plan: Plan, sources: Sources, values: Sequence[bytes | str]) -> bool:
         settings = self._context.settings
-        rows = rows_of(plan)
         stored, wakes = self._state.scripts.submit(
             run=run,
             plan=plan.hash,
@@ -87,8 +86,8 @@ class Client:
             queue=settings.queue,
             retention_ms=int(settings.retention_s * 1000),
             total=len(plan),
-            sources=rows.sources,
-            values=[run_input, rows.document, *rows.rows] if with_plan else [run_input],
+            sources=sources,
+            values=values,
         )
         send(self._context, wakes)
         return stored

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from flowq.core.args import Arg
 from flowq.core.types import FlowType
@@ -14,14 +14,17 @@ FEW_INPUTS = 16
 """A claim brings the inputs of a node with up to so many upstreams; with more, the worker asks for what it needs."""
 
 
+Sources: TypeAlias = list[tuple[str, str, list[int]]]
+"""The nodes that are ready at once: lane, queue and nodes."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlanRows:
     """What submit stores of a plan that is not known yet."""
 
     document: str
     rows: list[str]
-    sources: list[tuple[str, str, list[int]]]
-    """The nodes that are ready at once, by lane and queue."""
+    sources: Sources
 
 
 def rows_of(plan: Plan) -> PlanRows:
