@@ -7,6 +7,10 @@ import sys
 import typer
 from rich.console import Console
 
+from flowq.cli.demo.command import demo
+from flowq.cli.graph import graph, validate
+from flowq.cli.problems import exit_code
+from flowq.cli.run import run
 from flowq.cli.worker import worker
 from flowq.core.errors import FlowqError
 
@@ -17,8 +21,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.callback()(lambda: None)  # also with one command, the command is named
-app.command()(worker)
+for command in (demo, run, graph, validate, worker):
+    app.command()(command)
 
 
 def main() -> None:
@@ -28,4 +32,4 @@ def main() -> None:
     except FlowqError as error:
         Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: ", end="")
         print(error, file=sys.stderr)
-        raise SystemExit(1) from error
+        raise SystemExit(exit_code(error)) from error

@@ -40,10 +40,12 @@ class Client:
             InputError: the input cannot be stored as JSON.
         """
         run = uuid.uuid4().hex
-        run_input = self._results.pack(run, encode_input(graph.name, given))
+        data = encode_input(graph.name, given, self._results)
         sources = self._known.get(plan.hash)
+        if sources is None:
+            _check_portable(graph)  # before anything is stored
+        run_input = self._results.pack(run, data)
         if sources is None or not self._store(run, graph, plan, sources, [run_input]):
-            _check_portable(graph)
             rows = rows_of(plan)
             self._store(run, graph, plan, rows.sources, [run_input, rows.document, *rows.rows])
             self._known[plan.hash] = rows.sources

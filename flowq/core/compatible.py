@@ -17,15 +17,22 @@ import typing
 import uuid
 from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 from flowq.core.processor import EMPTY
 
-_TEXT = (str, datetime.date, datetime.time, datetime.timedelta, pathlib.PurePath, uuid.UUID, decimal.Decimal, bytes)
+_TEXT = (str, pathlib.PurePath, uuid.UUID, bytes)
+_MOMENTS = (datetime.date, datetime.time, datetime.timedelta)
 _LISTS = (list, tuple, set, frozenset, abc.Sequence, abc.Iterable, abc.Collection, abc.Set)
-_NUMBERS = {("number", "float"), ("float", "number"), ("bool", "number"), ("bool", "float"), ("number", "bool")}
+_NUMBERS = ("bool", "number", "float", "decimal")
+_ACROSS = {
+    *((source, target) for source in _NUMBERS for target in _NUMBERS if (source, target) != ("float", "bool")),
+    *(("decimal", "text"), ("text", "decimal")),
+    *(("text", "moment"), ("moment", "text"), ("number", "moment"), ("float", "moment")),
+}
+"""Shapes, as _shape names them, of which the one may be read as the other."""
 _MAPS = (dict, abc.Mapping, abc.MutableMapping)
 
 
@@ -63,7 +70,7 @@ def _shapes_feed(source: Any, target: Any) -> bool:
     if "other" in (from_shape, to_shape):  # custom classes: two unrelated ones cannot feed each other, else who knows
         return from_shape != to_shape or _is_subclass(source, target) or _is_subclass(target, source)
     if from_shape != to_shape:
-        return (from_shape, to_shape) in _NUMBERS
+        return (from_shape, to_shape) in _ACROSS
     if from_shape == "list":
         return _items_feed(_item(source), _item(target))
     if from_shape == "map":
@@ -81,6 +88,10 @@ def _plain(annotation: Any) -> Any:
             annotation = typing.get_args(annotation)[0]
         elif isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__
+        elif type(annotation).__name__ == "TypeAliasType":  # typing's, or that of typing_extensions
+            annotation = annotation.__value__
+        elif isinstance(annotation, type) and issubclass(annotation, RootModel) and annotation is not RootModel:
+            annotation = annotation.model_fields["root"].annotation
         elif annotation is type(None):
             return None
         else:
@@ -112,6 +123,10 @@ def _shape(annotation: Any) -> str:
         return "number"
     if issubclass(cls, float):
         return "float"
+    if issubclass(cls, decimal.Decimal):
+        return "decimal"
+    if issubclass(cls, _MOMENTS):
+        return "moment"
     if issubclass(cls, _TEXT):
         return "text"
     if cls in _MAPS or issubclass(cls, dict) or _fields(annotation) is not None:
@@ -121,34 +136,46 @@ def _shape(annotation: Any) -> str:
     return "other"
 
 
-def _fields(annotation: Any) -> dict[str, tuple[Any, bool]] | None:
-    """Give a model's fields as name: (annotation, required); None if it is no model."""
+class _Field(NamedTuple):
+    """One field of a model. It is written under its name, and read under its name or its alias."""
+
+    annotation: Any
+    required: bool = False
+    alias: str = ""
+
+
+def _fields(annotation: Any) -> dict[str, _Field] | None:
+    """Give a model's fields by name; None if it is no model."""
     if not isinstance(annotation, type):
         return None
     if issubclass(annotation, BaseModel):
-        return {
-            (info.alias or name): (info.annotation, info.is_required())
-            for name, info in annotation.model_fields.items()
-        }
+        found = {name: _Field(info.return_type) for name, info in annotation.model_computed_fields.items()}
+        for name, info in annotation.model_fields.items():
+            alias = info.validation_alias or ""
+            known = isinstance(alias, str)  # else a path or a choice, which may be anywhere
+            found[name] = _Field(info.annotation, info.is_required() and known, alias if known else "")
+        return found
     if typing.is_typeddict(annotation):
         required: frozenset[str] = getattr(annotation, "__required_keys__", frozenset())
-        return {name: (hint, name in required) for name, hint in _hints(annotation).items()}
+        return {name: _Field(hint, name in required) for name, hint in _hints(annotation).items()}
     if is_dataclass(annotation):
         hints = _hints(annotation)
         return {
-            field.name: (hints.get(field.name, EMPTY), field.default is MISSING and field.default_factory is MISSING)
+            field.name: _Field(
+                hints.get(field.name, EMPTY), field.default is MISSING and field.default_factory is MISSING
+            )
             for field in fields(annotation)
             if field.init
         }
     return None
 
 
-def _fields_feed(source: dict[str, tuple[Any, bool]], target: dict[str, tuple[Any, bool]]) -> bool:
-    for name, (annotation, required) in target.items():
-        if name in source:
-            if not can_feed(source[name][0], annotation):
-                return False
-        elif required:
+def _fields_feed(source: dict[str, _Field], target: dict[str, _Field]) -> bool:
+    for name, field in target.items():
+        given = source.get(name) or source.get(field.alias)
+        if given is None and field.required:
+            return False
+        if given is not None and not can_feed(given.annotation, field.annotation):
             return False
     return True
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from flowq.core.processor import key_of
 from flowq.core.types import FlowType
 
 
@@ -16,7 +17,7 @@ def _to_seconds(value: Any) -> Any:
 
 
 def _to_class_name(value: Any) -> Any:
-    return f"{value.__module__}:{value.__qualname__}" if isinstance(value, type) else value
+    return key_of(value) if isinstance(value, type) else value
 
 
 def _split(value: Any) -> Any:
@@ -26,8 +27,8 @@ def _split(value: Any) -> Any:
 Seconds = Annotated[float, BeforeValidator(_to_seconds), Field(gt=0)]
 """A positive duration in seconds; a timedelta is taken too."""
 
-ClassName = Annotated[str, BeforeValidator(_to_class_name), PlainSerializer(str)]
-"""A class as ``module:qualname``, so that a policy is plain data; the class itself is taken too."""
+ClassName = Annotated[type[BaseException] | str, BeforeValidator(_to_class_name), PlainSerializer(str)]
+"""An exception's class; kept as ``module:qualname``, so that a policy is plain data."""
 
 
 class RetryPolicy(BaseModel):
@@ -56,7 +57,7 @@ class RetryPolicy(BaseModel):
         """Tell whether an attempt that raised this is worth another one."""
         if not self.retry_on:
             return True
-        return any(f"{kind.__module__}:{kind.__qualname__}" in self.retry_on for kind in type(exception).__mro__)
+        return any(key_of(kind) in self.retry_on for kind in type(exception).__mro__)
 
 
 class FlowConfig(BaseModel):

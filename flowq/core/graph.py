@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from flowq.core.args import Arg, sources
 from flowq.core.compatible import can_feed
 from flowq.core.config import FlowConfig
@@ -181,19 +183,15 @@ class Graph:
 
     def check_input(self, given: Mapping[str, Any]) -> None:
         """Raise InputError if the run's input lacks what a step needs, or holds what it cannot take."""
-        problems = []
-        for name, (step, annotation) in self.input_fields().items():
+        problems: dict[str, str] = {}
+        for name, (step, _) in self.input_fields().items():
             if name not in given:
-                problems.append(f"{step.path!r} needs the input field {name!r}, which is missing: add it to the input")
-                continue
-            try:
-                adapter(annotation).validate_python(given[name])
-            except ValueError as error:
-                problems.append(
-                    f"input field {name!r} does not fit {step.path!r} ({_show(annotation)}): {_first_line(error)}"
-                )
+                problems[name] = f"{step.path!r} needs the input field {name!r}, which is missing: add it to the input"
+        for step in self.steps.values():
+            for name, detail in _misfits(step, given):
+                problems.setdefault(name, f"input field {name!r} does not fit {step.path!r}: {detail}")
         if problems:
-            raise InputError(f"the input of flow {self.name!r} cannot be used: " + "; ".join(problems))
+            raise InputError(f"the input of flow {self.name!r} cannot be used: " + "; ".join(problems.values()))
 
     def validate(self, problems: list[GraphError]) -> Graph:
         """Give the graph itself, or raise all its problems: those found while building it and those found here."""
@@ -202,6 +200,26 @@ class Graph:
         if found:
             raise GraphError.of(found)
         return self
+
+
+def _misfits(step: Step, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give the fields of a run's input that the step would take, but cannot, each with the reason."""
+    signature = step.processor.signature
+    if signature.input_model is not None and not step.args and not any(d.has_value for d in step.deps.values()):
+        try:
+            signature.input_model.model_validate(given)
+        except ValidationError as error:
+            for problem in error.errors():
+                field, *inner = problem["loc"] or ("(all of it)",)
+                if problem["type"] != "missing" or inner:
+                    yield str(field), ".".join(map(str, [*inner, problem["msg"]]))
+    for name, arg in step.args.items():
+        parameter = signature.parameter(name)
+        if arg[0] == "input" and arg[1:] and arg[1] in given and parameter is not None:
+            try:
+                adapter(parameter.annotation).validate_python(given[arg[1]])
+            except ValueError as error:
+                yield arg[1], f"it takes {_show(parameter.annotation)}, and {_first_line(error)}"
 
 
 def value_sources(step: Step) -> set[str]:

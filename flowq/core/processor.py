@@ -108,7 +108,7 @@ def describe(processor: Any) -> Processor:
         DefinitionError: it has no usable ``process``.
     """
     cls: Any = type(processor)
-    if isinstance(processor, type) or not callable(getattr(processor, "process", None)):
+    if isinstance(processor, type) or not callable(getattr(cls, "process", None)):
         raise DefinitionError(
             f"{processor!r} is no processor: pass an object with a process(input_data) method, or a @task function"
         )
@@ -123,7 +123,7 @@ def describe(processor: Any) -> Processor:
 def rebuild(cls: type[Any], config: str) -> Any:
     """Make the processor of this class again from its configuration."""
     if issubclass(cls, BaseModel):
-        return cls.model_validate_json(config or "{}")
+        return cls.model_validate_json(config or "{}", by_alias=True, by_name=True)
     made = object.__new__(cls)
     for name, value in json.loads(config or "{}").items():
         object.__setattr__(made, name, value)
@@ -133,7 +133,10 @@ def rebuild(cls: type[Any], config: str) -> Any:
 def _config_of(processor: Any) -> str | None:
     try:
         fields = processor.model_dump(mode="json") if isinstance(processor, BaseModel) else vars(processor)
-        return json.dumps(fields, sort_keys=True, separators=(",", ":")) if fields else ""
+        config = json.dumps(fields, sort_keys=True, separators=(",", ":")) if fields else ""
+        if not isinstance(processor, BaseModel) and json.loads(config or "{}") != fields:
+            return None  # a tuple would come back as a list, a number that is a key as a string
+        return config
     except (TypeError, ValueError):  # no __dict__, or fields that are no JSON: it lives in this process only
         return None
 
@@ -141,9 +144,9 @@ def _config_of(processor: Any) -> str | None:
 @lru_cache(maxsize=4096)
 def _method(cls: type[Any]) -> Signature:
     found = inspect.signature(cls.process)
-    parameters = [p for p in list(found.parameters.values())[1:] if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    if isinstance(inspect.getattr_static(cls, "process"), staticmethod):
-        parameters = list(found.parameters.values())
+    parameters = [p for p in found.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    if not isinstance(inspect.getattr_static(cls, "process"), (staticmethod, classmethod)):
+        del parameters[:1]  # self
     if not 1 <= len(parameters) <= 2:
         raise DefinitionError(
             f"{cls.__qualname__}.process takes {len(parameters)} parameters; write process(self, input_data) or"

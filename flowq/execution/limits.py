@@ -2,6 +2,7 @@
 
 In a main thread a signal interrupts it, even in the middle of a blocking call. In any other thread the interpreter
 raises at the next bytecode; a thread that sits in one blocking call is left to its end, and its result is dropped.
+An event loop in such a thread sits in one most of the time: ``wake`` ends that.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ctypes
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 RING_AGAIN_S = 1.0
@@ -28,7 +30,7 @@ class Interruptible:
         self.stopped = False
         """Somebody called ``stop``: the body was not too slow, it is not wanted any more."""
         self.started = 0.0
-        """On the monotonic clock."""
+        """On the monotonic clock; 0: the body has not begun."""
         self._thread = 0
         self._lock = threading.Lock()
         self._over = False
@@ -36,10 +38,15 @@ class Interruptible:
         self._before: object = None
         self.in_main_thread = False
         """The body runs in its process's main thread."""
+        self.wake: Callable[[], object] = lambda: None
+        """Called after an interruption: it ends the blocking call, if the body knows how."""
 
     def __enter__(self) -> Interruptible:
+        with self._lock:
+            if self.stopped:
+                raise TimeUp
+            self._thread = threading.get_ident()
         self.started = time.monotonic()
-        self._thread = threading.get_ident()
         self.in_main_thread = threading.current_thread() is threading.main_thread()
         if self.in_main_thread:
             self._before = signal.signal(signal.SIGALRM, self._ring)
@@ -66,25 +73,34 @@ class Interruptible:
     @property
     def overdue_s(self) -> float:
         """How many seconds the body has gone on after its time was up."""
-        return 0.0 if self.timeout_s is None else max(0.0, time.monotonic() - self.started - self.timeout_s)
+        if self.timeout_s is None or not self.started:
+            return 0.0
+        return max(0.0, time.monotonic() - self.started - self.timeout_s)
 
     def stop(self) -> None:
-        """Interrupt the body now; called by another thread."""
-        self.stopped = True
+        """Interrupt the body now, or before it begins; called by another thread."""
+        with self._lock:
+            self.stopped = True
         self._interrupt()
 
     def _interrupt(self) -> None:
         with self._lock:
-            if self._over:
+            if self._over or not self._thread:
                 return
             if self.in_main_thread:
                 signal.pthread_kill(self._thread, signal.SIGALRM)
             else:
                 interrupt(self._thread)
+            self.wake()
 
     @staticmethod
-    def _ring(_signal: int, _frame: FrameType | None) -> None:
-        raise TimeUp
+    def _ring(_signal: int, frame: FrameType | None) -> None:
+        # Raised while the block is being entered or left, it would leave the timer armed for whatever comes after.
+        if frame is None or frame.f_code not in _EDGES:
+            raise TimeUp
+
+
+_EDGES = (Interruptible.__enter__.__code__, Interruptible.__exit__.__code__)
 
 
 def interrupt(thread: int) -> None:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flowq.execution.limits import TimeUp, interrupt
+from flowq.execution.limits import Interruptible, TimeUp
 from flowq.execution.process import PoolProcess, Serve
 
 T = TypeVar("T")
@@ -53,14 +53,17 @@ class ProcessPoolManager:
         finally:
             self._check_in(process, healthy)
 
-    async def in_thread(self, job: Callable[[], T], timeout_s: float | None) -> T:
-        """Run a job in a thread of its own, which is interrupted if the time runs out or the caller is cancelled.
+    async def in_thread(self, job: Callable[[Interruptible], T], timeout_s: float | None) -> T:
+        """Run a job in a thread of its own; it enters the scope that it is given for what may be interrupted.
+
+        That happens if the time runs out or the caller is cancelled.
 
         Raises:
             TimeUp: it took longer than ``timeout_s``; a thread inside one blocking call ends when that does.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
+        scope = Interruptible()
 
         def report(result: T | None, error: BaseException | None) -> None:
             if not done.done():
@@ -69,7 +72,7 @@ class ProcessPoolManager:
         def main() -> None:
             result, error = None, None
             try:
-                result = job()
+                result = job(scope)
             except BaseException as raised:
                 error = raised
             with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits for this any more
@@ -81,10 +84,10 @@ class ProcessPoolManager:
             async with asyncio.timeout(timeout_s):
                 return await done
         except TimeoutError:
-            interrupt(thread.ident or 0)
+            scope.stop()
             raise TimeUp from None
         except asyncio.CancelledError:
-            interrupt(thread.ident or 0)
+            scope.stop()
             raise
 
     def close(self) -> None:

@@ -15,6 +15,9 @@ from typing import Any
 Serve = Callable[[Any], Any]
 """Runs in the child: takes a job, gives its result. It must not raise."""
 
+LEAVE = "leave"
+"""Sent instead of a job."""
+
 # Forked children know every processor that the parent knows, also those of scripts and functions that nobody could
 # import. Where there is no fork, jobs can only name what is importable.
 _CONTEXT: Any = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
@@ -76,7 +79,9 @@ class PoolProcess:
         self._pipe.close()
 
     def stop(self) -> None:
-        """End it when it is idle: it leaves when its pipe closes."""
+        """End it when it is idle."""
+        with contextlib.suppress(OSError):  # it may have ended by itself
+            self._pipe.send(LEAVE)  # the end of the pipe may be held open by a child of another pool
         self._pipe.close()
         self._process.join(timeout=2)
         if self._process.is_alive():
@@ -105,5 +110,7 @@ def _main(serve: Serve, pipe: Connection, inherited: list[Connection]) -> None:
         try:
             job = pipe.recv()
         except (EOFError, OSError):
+            return
+        if job == LEAVE:
             return
         pipe.send(serve(job))

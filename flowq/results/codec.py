@@ -17,8 +17,8 @@ from __future__ import annotations
 from typing import Any
 
 import zstandard
-from pydantic import ConfigDict, TypeAdapter
-from pydantic_core import PydanticSerializationError, from_json
+from pydantic import TypeAdapter
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from flowq.core.errors import CorruptValueError, OutputError, ValueTooLargeError
 from flowq.core.processor import EMPTY, adapter
@@ -26,9 +26,6 @@ from flowq.core.result import Record
 
 JSON, BYTES, COMPRESSED, REFERENCE = b"j", b"b", b"z", b"r"
 NONE = b"jnull"
-
-# NaN and the infinities are values of float like any other: pydantic's default would turn them into null.
-_ANY: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="constants"))
 
 
 def encode(value: Any, annotation: Any = EMPTY) -> bytes:
@@ -40,12 +37,14 @@ def encode(value: Any, annotation: Any = EMPTY) -> bytes:
     if isinstance(value, (bytes, bytearray)):
         return BYTES + bytes(value)
     if annotation is EMPTY or annotation is Any:
-        return JSON + _dump(_ANY, value)
+        return JSON + _dump(adapter(EMPTY), value)
     kind = adapter(annotation)
     try:
         checked = kind.validate_python(value)
     except ValueError as error:
-        raise OutputError(f"the output breaks its type: {_explain(error)}") from error
+        raise OutputError(
+            f"the output breaks its type: {_explain(error)}; change what is returned, or the annotation"
+        ) from error
     if isinstance(checked, bytes):
         return BYTES + checked
     return JSON + _dump(kind, checked)
@@ -70,7 +69,7 @@ def decode_as(data: bytes, annotation: Any) -> Any:
     kind = adapter(annotation)
     if data[:1] == BYTES:
         return kind.validate_python(data[1:])
-    return kind.validate_json(json_of(data))
+    return kind.validate_json(json_of(data), by_alias=True, by_name=True)  # values are written by name
 
 
 def json_of(data: bytes) -> bytes:
@@ -116,7 +115,8 @@ def decompress(data: bytes, limit: int) -> bytes:
 
 def _dump(kind: TypeAdapter[Any], value: Any) -> bytes:
     try:
-        return kind.dump_json(value)
+        # Not dump_json: NaN and the infinities are values of float like any other, and it would turn them into null.
+        return to_json(kind.dump_python(value, mode="json"), inf_nan_mode="constants")
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise OutputError(
             f"the output ({type(value).__name__}) cannot be written as JSON: {error}; return plain data, a pydantic"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from flowq.core.config import Settings
 from flowq.core.errors import CorruptValueError, DefinitionError, ValueTooLargeError
@@ -22,17 +22,21 @@ class ResultsManager:
         self._compress = settings.compress_bytes
         self._limit = settings.max_value_bytes
 
+    def check(self, data: bytes) -> None:
+        """Raise ValueTooLargeError if the encoded value is over ``max_value_bytes``."""
+        if len(data) > self._limit:
+            raise ValueTooLargeError(
+                f"a value of {len(data)} bytes is over the limit of {self._limit}: pass on a path or an address"
+                " instead of the data, or raise FLOWQ_MAX_VALUE_BYTES"
+            )
+
     def pack(self, run_id: str, data: bytes) -> bytes:
         """Give what is kept in the run's state: the value itself, compressed, or a reference to it in the store.
 
         Raises:
             ValueTooLargeError: the value is over ``max_value_bytes``.
         """
-        if len(data) > self._limit:
-            raise ValueTooLargeError(
-                f"a value of {len(data)} bytes is over the limit of {self._limit}: return a path or an address to the"
-                " data instead, or raise FLOWQ_MAX_VALUE_BYTES"
-            )
+        self.check(data)
         packed = compress(data) if len(data) >= self._compress else data
         if len(packed) <= self._inline:
             return packed
@@ -79,9 +83,9 @@ def open_store(url: str, prefix: str) -> Store:
     if parts.scheme == "memory":
         return MemoryStore()
     if parts.scheme == "file":
-        return DiskStore(Path(parts.path))
+        return DiskStore(Path(unquote(parts.path)))
     if parts.scheme == "sqlite":
-        return SqliteStore(Path(parts.path))
+        return SqliteStore(Path(unquote(parts.path)))
     if parts.scheme in ("redis", "rediss", "unix"):
         from flowq.results.redis import RedisStore
 

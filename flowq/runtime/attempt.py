@@ -68,10 +68,10 @@ def perform(registry: Registry, info: AttemptInfo, inputs: Inputs, scope: Interr
         with scope:
             returned = call()
             if inspect.isawaitable(returned):
-                returned = asyncio.run(_awaited(returned, timeout_s))
-        return conclude(processor, returned, info)
+                returned = asyncio.run(_in_loop(returned, timeout_s, scope))
+        return Outcome(value=encode(returned, processor.signature.returns))
     except TimeUp:
-        return timed_out(info, timeout_s)
+        return timed_out(info, node, timeout_s)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -90,15 +90,34 @@ async def perform_async(registry: Registry, info: AttemptInfo, inputs: Inputs, t
             returned = call()
         if inspect.isawaitable(returned):
             returned = await _awaited(returned, timeout_s)
-        return conclude(processor, returned, info)
+        return Outcome(value=encode(returned, processor.signature.returns))
     except TimeUp:
-        return timed_out(info, timeout_s)
-    except (KeyboardInterrupt, asyncio.CancelledError):
+        return timed_out(info, inputs.node, timeout_s)
+    except KeyboardInterrupt:
         raise
     except BaseException as error:
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            raise
         return failed(error, inputs.node)
     finally:
         CURRENT.reset(token)
+
+
+def _is_cancelled() -> bool:
+    """Tell whether somebody cancels the engine's own task; else the processor awaited what was cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _in_loop(awaitable: Any, timeout_s: float | None, scope: Interruptible) -> Any:
+    """Await in a loop of its own, which an interruption wakes up."""
+    loop = asyncio.get_running_loop()
+    scope.wake = lambda: loop.is_closed() or loop.call_soon_threadsafe(_nothing)
+    return await _awaited(awaitable, timeout_s)
+
+
+def _nothing() -> None:
+    """Give a waiting loop something to do."""
 
 
 async def _awaited(awaitable: Any, timeout_s: float | None) -> Any:
@@ -190,38 +209,26 @@ def _upstream_fields(inputs: Inputs, names: list[str]) -> dict[str, Any]:
     return found
 
 
-def conclude(processor: Processor, returned: Any, info: AttemptInfo) -> Outcome:
-    """Check and encode what a processor returned.
-
-    Raises:
-        OutputError: it breaks its type, or cannot be encoded.
-    """
-    try:
-        return Outcome(value=encode(returned, processor.signature.returns))
-    except OutputError as error:
-        raise type(error)(f"node {info.node!r}: {error}") from error
-
-
 def failed(error: BaseException, node: Node) -> Outcome:
     """Give the outcome of an attempt that raised."""
     if isinstance(error, Skip):
         return Outcome()
-    kind, retry = FailureKind.ERROR, node.retry.covers(error)
+    kind, retry, message = FailureKind.ERROR, node.retry.covers(error), str(error)
     if isinstance(error, ArgumentError):
         kind, retry = FailureKind.INPUT, False
     elif isinstance(error, OutputError):
-        kind = FailureKind.OUTPUT
+        kind, message = FailureKind.OUTPUT, f"node {node.path!r}: {error}"
     elif isinstance(error, UnknownProcessorError):
         kind, retry = FailureKind.UNKNOWN_PROCESSOR, False
     text = "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
-    return Outcome(failure=Failure(kind=kind, type=_type_name(error), message=str(error), traceback=text), retry=retry)
+    return Outcome(failure=Failure(kind=kind, type=_type_name(error), message=message, traceback=text), retry=retry)
 
 
-def timed_out(info: AttemptInfo, timeout_s: float | None) -> Outcome:
+def timed_out(info: AttemptInfo, node: Node, timeout_s: float | None) -> Outcome:
     """Give the outcome of an attempt whose time ran out."""
-    message = f"node {info.node!r}: attempt {info.attempt} was stopped after its timeout of {timeout_s} s"
-    failure = Failure(kind=FailureKind.TIMEOUT, type=_type_name(AttemptTimeout()), message=message)
-    return Outcome(failure=failure, retry=True)
+    error = AttemptTimeout(f"node {info.node!r}: attempt {info.attempt} was stopped after its timeout of {timeout_s} s")
+    failure = Failure(kind=FailureKind.TIMEOUT, type=_type_name(error), message=str(error))
+    return Outcome(failure=failure, retry=node.retry.covers(error))
 
 
 def expand(inputs: Inputs) -> list[bytes]:

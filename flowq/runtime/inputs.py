@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowq.core.args import Arg
-from flowq.core.errors import InputError, OutputError
+from flowq.core.errors import InputError, OutputError, ValueTooLargeError
 from flowq.core.result import DependencyData
 from flowq.core.types import MissingReason
 from flowq.plan import Node
+from flowq.results import ResultsManager
 from flowq.results.codec import JSON, NONE, decode, encode, json_of
 
 ABSENT = b""
@@ -71,13 +72,17 @@ class Inputs:
         return json_of(self.value(arg) or NONE)
 
 
-def encode_input(flow: str, given: Mapping[str, Any]) -> bytes:
+def encode_input(flow: str, given: Mapping[str, Any], results: ResultsManager) -> bytes:
     """Encode a run's input.
 
     Raises:
-        InputError: it is nothing that JSON can hold.
+        InputError: it is nothing that JSON can hold, or too large.
     """
     try:
-        return encode(dict(given))
+        data = encode(dict(given))
+        results.check(data)
+    except ValueTooLargeError as error:
+        raise InputError(f"the input of flow {flow!r} is too large: {error}") from error
     except OutputError as error:
         raise InputError(f"the input of flow {flow!r} cannot be stored as JSON: {error.__cause__}") from error
+    return data

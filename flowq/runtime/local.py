@@ -84,7 +84,7 @@ class _Run:
         self._results: ResultsManager = context.service("local_results")
         self._graph, self._plan = graph, plan
         self._id = uuid.uuid4().hex
-        self._input = encode_input(graph.name, given)
+        self._input = encode_input(graph.name, given, self._results)
         self._values: dict[Ref, bytes] = {}
         self._items: dict[int, list[bytes]] = {}
         self._failures: dict[Ref, Failure] = {}
@@ -173,7 +173,7 @@ class _Run:
             if node.placement is FlowType.INLINE:
                 return await perform_async(self._registry, info, inputs, timeout_s)
             if node.placement is FlowType.THREAD:
-                job = lambda: perform(self._registry, info, inputs, Interruptible())  # noqa: E731
+                job = lambda scope: perform(self._registry, info, inputs, scope)  # noqa: E731
                 return await self._pools.in_thread(job, timeout_s)
             values = {
                 edge.upstream: inputs.load(edge.upstream) for edge in node.edges if self._is_read(inputs, edge.upstream)
@@ -183,7 +183,7 @@ class _Run:
             )
             return outcome
         except TimeUp:
-            return timed_out(info, timeout_s)
+            return timed_out(info, node, timeout_s)
 
     def _is_read(self, inputs: Inputs, upstream: int) -> bool:
         named = any(edge.upstream == upstream and edge.name for edge in inputs.node.edges)

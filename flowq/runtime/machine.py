@@ -21,7 +21,7 @@ downstream fails with the first failed item; its optional downstream waits for a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -60,53 +60,45 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Complete:
+class Fenced:
+    """What only the holder of the claim may say."""
+
     ref: Ref
     fence: int
+
+
+class Complete(Fenced):
+    """An attempt gave its value."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(Fenced):
     """An attempt failed."""
 
-    ref: Ref
-    fence: int
     retry: bool = True
     """The failure is of a kind that another attempt may mend."""
     timed_out: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
-    ref: Ref
-    fence: int
+class Skip(Fenced):
+    """An attempt ended by the condition that it need not run."""
 
 
 @dataclass(frozen=True, slots=True)
-class Extend:
+class Extend(Fenced):
     """A claimed map opens the items from ``offset`` on, of ``total``."""
 
-    ref: Ref
-    fence: int
     offset: int
     count: int
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class Expire:
+class Expire(Fenced):
     """The claim's lease ran out: its worker is taken for dead."""
 
-    ref: Ref
-    fence: int
 
-
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(Fenced):
     """The worker hands a claim back unstarted."""
-
-    ref: Ref
-    fence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +114,7 @@ class Cancel:
     """Somebody cancels the run."""
 
 
-NodeEvent: TypeAlias = Claim | Complete | Fail | Skip | Extend | Expire | Release | Due
+NodeEvent: TypeAlias = Claim | Fenced | Due
 Event: TypeAlias = NodeEvent | Cancel
 
 
@@ -237,16 +229,21 @@ def apply(state: RunState, event: Event) -> list[Command]:
         return commands
     if isinstance(event, Cancel):
         _cancel(state, commands)
-        return commands
-    node = state.nodes.get(event.ref)
-    if node is None:
-        return commands
-    transition = TABLE.get((node.status, type(event)))
-    if transition is None or getattr(event, "fence", node.fence) != node.fence:
-        return commands
-    transition(state, node, event, commands)
-    _end_if_done(state, commands)
+    elif (node := state.nodes.get(event.ref)) is not None:
+        transition = TABLE.get((node.status, type(event)))
+        if transition is not None and _holds(node, event):
+            transition(state, node, event, commands)
+            _end_if_done(state, commands)
     return commands
+
+
+def _holds(node: NodeState, event: NodeEvent) -> bool:
+    """Fence 0 is no claim's: a map whose items are all open has given its own up."""
+    return not isinstance(event, Fenced) or event.fence == node.fence != 0
+
+
+def _opens_map(state: RunState, ref: Ref) -> bool:
+    return ref.item < 0 and state.spec(ref).is_map
 
 
 def _claim(state: RunState, node: NodeState, event: Claim, commands: list[Command]) -> None:
@@ -257,9 +254,8 @@ def _claim(state: RunState, node: NodeState, event: Claim, commands: list[Comman
 
 
 def _complete(state: RunState, node: NodeState, event: Complete, commands: list[Command]) -> None:
-    if event.ref.item < 0 and state.spec(event.ref).is_map:
-        return  # a map completes through its items alone
-    _settle(state, event.ref, COMPLETED, None, commands)
+    if not _opens_map(state, event.ref):  # a map completes through its items alone
+        _settle(state, event.ref, COMPLETED, commands)
 
 
 def _fail(state: RunState, node: NodeState, event: Fail, commands: list[Command]) -> None:
@@ -268,15 +264,18 @@ def _fail(state: RunState, node: NodeState, event: Fail, commands: list[Command]
         node.status, node.fence = P, 0
         commands.append(SetTimer(event.ref, node.attempt, failures))
     else:
-        reason = MissingReason.TIMED_OUT if event.timed_out else MissingReason.FAILED
-        _settle(state, event.ref, FAILED, reason, commands)
+        _settle(state, event.ref, FAILED, commands)
+        if event.timed_out:
+            node.reason = MissingReason.TIMED_OUT
 
 
 def _skip(state: RunState, node: NodeState, event: Skip, commands: list[Command]) -> None:
-    _settle(state, event.ref, SKIPPED, MissingReason.SKIPPED, commands)
+    _settle(state, event.ref, SKIPPED, commands)
 
 
 def _extend(state: RunState, node: NodeState, event: Extend, commands: list[Command]) -> None:
+    if not _opens_map(state, event.ref) or event.offset > node.opened:
+        return
     if node.total < 0:
         node.total = event.total
     # A second expansion after a crash offers items again that are open already.
@@ -287,13 +286,14 @@ def _extend(state: RunState, node: NodeState, event: Extend, commands: list[Comm
         node.opened = item + 1
     if node.opened == node.total:
         node.fence = 0  # nobody needs to hold the map itself any longer
-        _settle_map(state, event.ref, node, commands)
+        for ref, status in _map_settled(event.ref, node):
+            _settle(state, ref, status, commands)
 
 
 def _expire(state: RunState, node: NodeState, event: Expire, commands: list[Command]) -> None:
     node.crashes += 1
     if node.crashes >= state.spec(event.ref).max_crashes:
-        _settle(state, event.ref, FAILED, MissingReason.FAILED, commands)
+        _settle(state, event.ref, FAILED, commands)
     else:
         node.status, node.fence = READY, 0
         commands.append(Enqueue(event.ref))
@@ -336,28 +336,27 @@ TABLE: dict[tuple[NodeStatus, type], Callable[..., None]] = {
 """Every transition that an event can cause, by the status that it needs."""
 
 CASCADE = {
-    FAILED: (NodeStatus.UPSTREAM_FAILED, MissingReason.UPSTREAM_FAILED),
-    NodeStatus.UPSTREAM_FAILED: (NodeStatus.UPSTREAM_FAILED, MissingReason.UPSTREAM_FAILED),
-    SKIPPED: (SKIPPED, MissingReason.SKIPPED),
-    NodeStatus.CANCELLED: (NodeStatus.CANCELLED, MissingReason.CANCELLED),
+    FAILED: NodeStatus.UPSTREAM_FAILED,
+    NodeStatus.UPSTREAM_FAILED: NodeStatus.UPSTREAM_FAILED,
+    SKIPPED: SKIPPED,
+    NodeStatus.CANCELLED: NodeStatus.CANCELLED,
 }
 """What becomes of a node whose required upstream ended so."""
 
 
-def _settle(
-    state: RunState, ref: Ref, status: NodeStatus, reason: MissingReason | None, commands: list[Command]
-) -> None:
+def _settle(state: RunState, ref: Ref, status: NodeStatus, commands: list[Command]) -> None:
     """Settle a node and all that this decides: a map through its items, and downstream in a chain of consequences."""
-    pending = deque([(ref, status, reason)])
+    pending = deque([(ref, status)])
     while pending:
-        ref, status, reason = pending.popleft()
+        ref, status = pending.popleft()
         node = state.nodes[ref]
         if node.status in FINAL:
             continue
-        node.status, node.fence, node.reason = status, 0, reason
+        node.status, node.fence = status, 0
+        node.reason = None if status is COMPLETED else MissingReason(status.value)
         commands.append(Announce(ref, status))
         if ref.item >= 0:
-            _settle_item(state, Ref(ref.node), status, pending, commands)
+            pending.extend(_item_settled(state, Ref(ref.node), status))
             continue
         state.remaining -= 1
         if not state.plan.downstream[ref.node] and status not in (COMPLETED, SKIPPED):
@@ -367,7 +366,7 @@ def _settle(
             if downstream.status in FINAL:
                 continue
             if required and status is not COMPLETED:
-                pending.append((Ref(index), *CASCADE[status]))
+                pending.append((Ref(index), CASCADE[status]))
                 continue
             downstream.waiting -= 1
             if downstream.waiting == 0:
@@ -375,40 +374,24 @@ def _settle(
                 commands.append(Enqueue(Ref(index)))
 
 
-def _settle_item(
-    state: RunState,
-    ref: Ref,
-    status: NodeStatus,
-    pending: deque[tuple[Ref, NodeStatus, MissingReason | None]],
-    commands: list[Command],
-) -> None:
+def _item_settled(state: RunState, ref: Ref, status: NodeStatus) -> Iterator[tuple[Ref, NodeStatus]]:
+    """Count an item, and give what its end settles: the map, and what requires the whole map."""
     node = state.nodes[ref]
+    if node.status in FINAL:
+        return
     node.settled += 1
     if status is not COMPLETED:
-        if node.broken is None:  # the first one decides for everything that requires the whole map
-            for index, required in state.plan.downstream[ref.node]:
-                if required:
-                    pending.append((Ref(index), *CASCADE[status]))
+        if node.broken is None:
+            edges = state.plan.downstream[ref.node]
+            yield from ((Ref(index), CASCADE[status]) for index, required in edges if required)
         if node.broken is not FAILED:
             node.broken = status
-    _settle_map(state, ref, node, commands, pending)
+    yield from _map_settled(ref, node)
 
 
-def _settle_map(
-    state: RunState,
-    ref: Ref,
-    node: NodeState,
-    commands: list[Command],
-    pending: deque[tuple[Ref, NodeStatus, MissingReason | None]] | None = None,
-) -> None:
-    if node.total < 0 or node.opened < node.total or node.settled < node.total:
-        return
-    status = node.broken or COMPLETED
-    reason = None if node.broken is None else MissingReason(status.value)
-    if pending is None:
-        _settle(state, ref, status, reason, commands)
-    else:
-        pending.append((ref, status, reason))
+def _map_settled(ref: Ref, node: NodeState) -> Iterator[tuple[Ref, NodeStatus]]:
+    if node.settled == node.opened == node.total:
+        yield ref, node.broken or COMPLETED
 
 
 def _end_if_done(state: RunState, commands: list[Command]) -> None:

@@ -34,6 +34,7 @@ def embedded(
     workers: int = 2,
     include: Iterable[str | ModuleType] | None = None,
     *,
+    queues: Iterable[str] = (),
     concurrency: int = 1,
     pool: str = "prefork",
     events: bool = False,
@@ -48,6 +49,7 @@ def embedded(
         workers: how many worker processes, each with ``concurrency`` slots.
         include: the modules (or their names) whose processors the workers know; None: those of all processors that are
             defined in this process so far.
+        queues: the queues that flows name, which all workers then serve besides the default one.
         concurrency: pool processes (or threads) of each worker.
         pool: Celery's pool: ``prefork``, ``solo`` or ``threads``.
         events: switch Celery events on, as Flower needs them.
@@ -86,6 +88,9 @@ def embedded(
             "--pool",
             pool,
         ]
+        served = sorted({*queues} - {context.settings.queue})
+        if served:
+            argv += ["--queues", ",".join([context.settings.queue, *served])]
         state = State.of(context)
         context.workers = WorkerProcesses(
             workers, [*argv, "--events"] if events else argv, ready=lambda: _registered(state, context.workers), env=env

@@ -3,18 +3,20 @@
 -- `total` are there. Replay: items that are open already are left alone. Returns {1 if it counted, wake-ups}.
 local run = run_of(header.run)
 local record = is_open(run) and record_of(run, header.key)
-if not record or record.status ~= 'running' or record.fence ~= header.fence then return {0, {}} end
-local row, map = row_of(run, header.key), map_of(record.more)
+local row = record and row_of(run, header.key)
+if not row or row[6] == 0 or not holds(record, header.fence) then return {0, {}} end
+local map = map_of(record.more)
+if header.offset > map.opened then return {0, {}} end
 if map.total < 0 then
   map.total = header.total
   count(run, 'total', header.total)
 end
 local queue = row[2] ~= '' and row[2] or run.queue
 local list = key_of('queue', queue, row[1] == 'thread' and 'thread' or 'process')
-local skip = math.max(0, map.opened - header.offset)
-for first = 2 + skip, #ARGV, 500 do
+local last = math.min(#ARGV, 1 + map.total - header.offset)
+for first = 2 + map.opened - header.offset, last, 500 do
   local values, entries = {}, {}
-  for position = first, math.min(first + 499, #ARGV) do
+  for position = first, math.min(first + 499, last) do
     local key = header.key .. '.' .. (header.offset + position - 2)
     values[#values + 1] = 'i' .. key
     values[#values + 1] = ARGV[position]

@@ -49,7 +49,8 @@ end
 
 local function is_open(run) return run and (run.status == 'pending' or run.status == 'running') end
 
--- A node's row of the plan: lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream.
+-- A node's row of the plan: lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream;
+-- nil if the plan has no such node.
 local function row_of(run, node)
   local of_plan = rows[run.plan]
   if not of_plan then
@@ -58,7 +59,8 @@ local function row_of(run, node)
   end
   local row = of_plan[node]
   if not row then
-    row = cjson.decode(call('HGET', key_of('plan', run.plan), node))
+    local text = call('HGET', key_of('plan', run.plan), node)
+    row = text and cjson.decode(text) or nil
     of_plan[node] = row
   end
   return row
@@ -77,6 +79,7 @@ local function map_of(more)
           broken = broken ~= '' and broken or nil}
 end
 
+-- What is known of a node or item; nil if the plan has no such node, or the map is not open so far.
 local function record_of(run, key)
   local text = call('HGET', run.nodes, key)
   if text then
@@ -86,15 +89,13 @@ local function record_of(run, key)
             started = started, ended = ended, worker = worker, more = more}
   end
   local node, item = split(key)
+  local row = row_of(run, node)
+  if not row then return nil end
   local record = {status = 'ready', attempt = 0, crashes = 0, fence = 0, started = '', ended = '', worker = '', more = ''}
   if item then
-    local map = record_of(run, node)
-    if tonumber(item) >= map_of(map.more).opened then return nil end
-  else
-    local upstreams = row_of(run, node)[3]
-    if upstreams > 0 then
-      record.status, record.more = 'pending', upstreams
-    end
+    if tonumber(item) >= map_of(record_of(run, node).more).opened then return nil end
+  elseif row[3] > 0 then
+    record.status, record.more = 'pending', row[3]
   end
   return record
 end
@@ -113,14 +114,15 @@ end
 
 local function lease_of(run, key, fence) return run.id .. ' ' .. key .. ' ' .. fence end
 
--- READY: on its queue's list, or straight to the caller if the node is inline and the caller can take it.
+-- Whether a claim is still valid. Fence 0 is no claim's: a map whose items are all open has given its own up.
+local function holds(record, fence)
+  return record and record.status == 'running' and record.fence == fence and fence > 0
+end
+
+-- READY: on its queue's list.
 local function enqueue(run, key, record, row)
   record.status, record.fence = 'ready', 0
   write(run, key, record)
-  if row[1] == 'inline' and takes_inline and (#inline < INLINE or fused[run.id .. key]) then
-    inline[#inline + 1] = {run, key}
-    return
-  end
   local queue = row[2] ~= '' and row[2] or run.queue
   local lane = row[1] == 'thread' and 'thread' or 'process'
   call('RPUSH', key_of('queue', queue, lane), run.id .. ' ' .. key)
@@ -131,10 +133,13 @@ local function expire_run(run)
   for _, suffix in ipairs({'', ':nodes', ':values', ':failures', ':events'}) do
     call('PEXPIRE', run.base .. suffix, run.retention)
   end
-  call('DEL', run.base .. ':todo')
+  call('UNLINK', run.base .. ':todo')
   call('PEXPIRE', key_of('values', run.id), run.retention)
   local plan = key_of('plan', run.plan)
-  if call('HINCRBY', plan, 'runs', -1) <= 0 then call('PEXPIRE', plan, run.retention) end
+  -- Not before the last of its runs goes, which need not be the last one that ended.
+  local kept = math.max(now + run.retention, number_or(call('HGET', plan, 'kept') or nil, 0))
+  call('HSET', plan, 'kept', kept)
+  if call('HINCRBY', plan, 'runs', -1) <= 0 then call('PEXPIREAT', plan, kept) end
 end
 
 local function finish(run, status)
@@ -154,7 +159,12 @@ end
 -- Settle a node or an item; the last item of a map settles the map. What follows downstream goes onto the todo list.
 function settle(run, key, record, status, reason)
   record.status, record.fence, record.ended = status, 0, now
-  if not string.find(record.more, ',', 1, true) then record.more = reason or '' end
+  local counts = string.match(record.more, '^.*,')
+  if not counts then
+    record.more = reason or ''
+  elseif reason then -- a map that failed by itself, with some items open
+    record.more = counts .. reason
+  end
   write(run, key, record)
   announce(run, key, record)
   count(run, 'settled', 1)
@@ -170,6 +180,7 @@ function settle(run, key, record, status, reason)
     return
   end
   local map = record_of(run, node)
+  if FINAL[map.status] then return end
   local progress = map_of(map.more)
   progress.settled = progress.settled + 1
   if status ~= 'completed' then
@@ -181,6 +192,18 @@ function settle(run, key, record, status, reason)
     settle(run, node, map, progress.broken or 'completed')
   else
     write(run, node, map)
+  end
+end
+
+-- All upstreams are settled: onto the list, or straight to the caller if the node is inline and the caller can take it.
+local function ready(run, key, record)
+  local row = row_of(run, key)
+  if row[1] == 'inline' and takes_inline and (#inline < INLINE or fused[run.id .. ' ' .. key]) then
+    record.status = 'ready'
+    write(run, key, record)
+    inline[#inline + 1] = {run, key}
+  else
+    enqueue(run, key, record, row)
   end
 end
 
@@ -197,11 +220,11 @@ local function follow(run, node, status, cursor, only_required)
         settle(run, key, record, CASCADE[status], CASCADE[status])
       elseif not only_required then
         record.more = tonumber(record.more) - 1
-        if record.more == 0 then
-          record.more = ''
-          enqueue(run, key, record, row_of(run, key))
-        else
+        if record.more > 0 then
           write(run, key, record)
+        else
+          record.more = ''
+          ready(run, key, record)
         end
       end
     end
@@ -274,84 +297,77 @@ local function wake_ups()
   return wakes
 end
 
--- Give a ready node to the caller: its lease, its fence, and the inputs if they are few.
-local function claim(run, key)
-  local record = record_of(run, key)
+-- READY to RUNNING, under a new fence; nil if it is not ready.
+local function begin(run, key)
+  local record = is_open(run) and record_of(run, key)
   if not record or record.status ~= 'ready' then return nil end
-  local node, item = split(key)
-  local row = row_of(run, node)
-  local fence = call('HINCRBY', run.base, 'fence', 1)
-  record.status, record.attempt, record.fence = 'running', record.attempt + 1, fence
+  record.status, record.attempt, record.fence = 'running', record.attempt + 1, call('HINCRBY', run.base, 'fence', 1)
   record.started, record.worker = now, header.worker
   write(run, key, record)
   announce(run, key, record)
-  call('ZADD', key_of('leases'), now + header.lease_ms, lease_of(run, key, fence))
   if run.status == 'pending' then
     run.status = 'running'
     call('HSET', run.base, 'status', 'running', 'started', now)
   end
+  return record
+end
+
+-- Give a begun node to the caller: its lease, its fence, and the inputs if they are few.
+local function hand(run, key, record)
+  call('ZADD', key_of('leases'), now + header.lease_ms, lease_of(run, key, record.fence))
+  local node, item = split(key)
+  local row = row_of(run, node)
   local input = row[7] == 1 and call('HGET', run.base, 'input') or false
   local value = item and call('HGET', run.values, 'i' .. key) or false
   local records, values = false, false
   if row[8] and #row[8] > 0 then
     records, values = call('HMGET', run.nodes, unpack(row[8])), call('HMGET', run.values, unpack(row[8]))
   end
-  return {run.id, key, record.attempt, record.crashes, fence, run.plan, input, value,
+  return {run.id, key, record.attempt, record.crashes, record.fence, run.plan, input, value,
           map_of(record.more).opened, records, values}
+end
+
+local function claim(run, key, claims)
+  local record = begin(run, key)
+  if record then claims[#claims + 1] = hand(run, key, record) end
 end
 
 -- Take up to `most` nodes from a queue's lane; entries of ended runs and of nodes that are no longer ready are dropped.
 local function take(queue, lane, most, claims)
-  local list = key_of('queue', queue, lane)
-  while most > 0 do
-    local entry = call('LPOP', list)
+  local list, before = key_of('queue', queue, lane), #claims
+  for _ = 1, BUDGET do -- a cancelled run may have left more; then this drain ends, and another one goes on
+    local entry = #claims - before < most and call('LPOP', list)
     if not entry then return end
     local id, key = string.match(entry, '^(%S+) (%S+)$')
-    local run = run_of(id)
-    local claimed = is_open(run) and claim(run, key)
-    if claimed then
-      claims[#claims + 1] = claimed
-      most = most - 1
-    end
+    claim(run_of(id), key, claims)
   end
 end
 
 -- A call whose reply was lost is repeated by the client: then give again what it claimed the first time.
-local function replayed_claims(last)
-  local claims = {}
-  local said = call('GET', last)
-  if not said then return nil end
-  local of_call, entries = string.match(said, '^(%S+) ?(.*)$')
-  if of_call ~= header.call then return nil end
-  for id, key, fence in string.gmatch(entries, '(%S+) (%S+) (%S+);') do
+local function claim_again(said, claims)
+  for id, key, fence in string.gmatch(said, '(%S+) (%S+) (%S+);') do
     local run = run_of(id)
     local record = is_open(run) and record_of(run, key)
-    if record and record.status == 'running' and record.fence == tonumber(fence) then
-      record.status, record.attempt = 'ready', record.attempt - 1
-      write(run, key, record)
-      call('ZREM', key_of('leases'), lease_of(run, key, fence))
-      claims[#claims + 1] = claim(run, key)
-    end
+    if holds(record, tonumber(fence)) then claims[#claims + 1] = hand(run, key, record) end
   end
-  return claims
 end
 
 -- What the caller does next: what it was promised, its inline nodes, then what its queue has. If there is nothing and
 -- nothing else runs in this drain, the drain ends in this same step, so that no wake-up is missed.
 local function next_claims()
   if header.token == '' then return {} end
-  local last = key_of('drain', header.token)
-  local claims = replayed_claims(last)
-  if not claims then
-    claims = {}
-    for _, entry in ipairs(inline) do
-      claims[#claims + 1] = claim(entry[1], entry[2])
-    end
+  -- One key a call, as a drain's threads call side by side; it need not outlive the leases, which nobody renews.
+  local replies, claims = key_of('claims', header.call), {}
+  local said = call('GET', replies)
+  if said then
+    claim_again(said, claims)
+  else
+    for _, entry in ipairs(inline) do claim(entry[1], entry[2], claims) end
     if #claims == 0 then take(header.queue, 'process', header.process, claims) end
     take(header.queue, 'thread', header.thread, claims)
-    local said = {}
+    said = {}
     for _, made in ipairs(claims) do said[#said + 1] = made[1] .. ' ' .. made[2] .. ' ' .. made[5] .. ';' end
-    if #said > 0 then call('SET', last, header.call .. ' ' .. table.concat(said), 'PX', header.lease_ms) end
+    if #said > 0 then call('SET', replies, table.concat(said), 'PX', header.lease_ms) end
   end
   local drains = key_of('queue', header.queue, 'drains')
   if #claims == 0 and header.busy == 0 then

@@ -15,6 +15,5 @@ end
 for _, entry in ipairs(header.tokens) do
   local queue, token = string.match(entry, '^(%S+) (%S+)$')
   call('ZADD', key_of('queue', queue, 'drains'), 'XX', now + header.lease_ms, token)
-  call('PEXPIRE', key_of('drain', token), header.lease_ms)
 end
 return lost

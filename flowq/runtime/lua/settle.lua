@@ -2,10 +2,10 @@
 -- Record the outcomes of attempts, release what they decide, and give the drain its next nodes (as claim does).
 -- An outcome: {run, key, fence, kind, value, failure, retry, delay_ms, timed_out, fused}; `value` is the position in ARGV.
 -- `inline`: the drain can take inline nodes. Replay: a fence holds once. Returns {claims, wake-ups, positions of outcomes that no longer counted, unfinished runs}.
-takes_inline = header.inline
+takes_inline = header.inline and header.token ~= ''
 local stale = {}
 for _, outcome in ipairs(header.outcomes) do
-  if outcome.fused then fused[outcome.run .. outcome.key] = true end
+  if outcome.fused then fused[outcome.run .. ' ' .. outcome.key] = true end
 end
 
 -- A fused node became ready in this very call and was run by this caller already: claim it without a detour.
@@ -13,8 +13,7 @@ local function fuse(run, key)
   for position, entry in ipairs(inline) do
     if entry[1] == run and entry[2] == key then
       table.remove(inline, position)
-      claim(run, key)
-      return record_of(run, key)
+      return begin(run, key)
     end
   end
 end
@@ -26,11 +25,12 @@ for position, outcome in ipairs(header.outcomes) do
     record = fuse(run, key)
     outcome.fence = record and record.fence
   end
-  if run and outcome.fence then call('ZREM', key_of('leases'), lease_of(run, key, outcome.fence)) end
-  if not record or record.status ~= 'running' or record.fence ~= outcome.fence then
+  local node, item = split(key)
+  local opens = record and not item and row_of(run, node)[6] == 1
+  if not holds(record, outcome.fence) or (opens and outcome.kind == 'completed') then -- a map completes by its items
     stale[#stale + 1] = position - 1
   else
-    local node = split(key)
+    call('ZREM', key_of('leases'), lease_of(run, key, record.fence))
     if outcome.kind == 'completed' then
       if outcome.value > 0 then call('HSET', run.values, key, ARGV[outcome.value]) end
       if record.attempt > 1 then call('HDEL', run.base .. ':failures', key) end
@@ -43,7 +43,7 @@ for position, outcome in ipairs(header.outcomes) do
     else
       call('HSET', run.base .. ':failures', key, outcome.failure)
       if outcome.retry and record.attempt - record.crashes < row_of(run, node)[4] then
-        record.status, record.fence, record.more = 'pending', 0, ''
+        record.status, record.fence = 'pending', 0
         write(run, key, record)
         announce(run, key, record)
         call('ZADD', key_of('timers'), now + outcome.delay_ms, run.id .. ' ' .. key .. ' ' .. record.attempt)

@@ -12,7 +12,7 @@ for _, lease in ipairs(call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, BA
   local id, key, fence = string.match(lease, '^(%S+) (%S+) (%S+)$')
   local run = run_of(id)
   local record = is_open(run) and record_of(run, key)
-  if record and record.status == 'running' and record.fence == tonumber(fence) then
+  if holds(record, tonumber(fence)) then
     local row = row_of(run, (split(key)))
     record.crashes = record.crashes + 1
     if record.crashes >= row[5] then

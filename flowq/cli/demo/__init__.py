@@ -1,0 +1,1 @@
+"""``flowq demo``: a real flow on real input, run for real."""

@@ -1,0 +1,115 @@
+"""The contract of a store: values by run and digest."""
+
+import threading
+
+import pytest
+
+from flowq.core.errors import DefinitionError
+from flowq.results import DiskStore, MemoryStore, SqliteStore, open_store
+from flowq.results.redis import RedisStore
+
+DIGEST, OTHER = "a" * 64, "b" * 64
+
+
+def test_the_address_names_the_kind(store, kind):
+    assert type(store) is {"memory": MemoryStore, "disk": DiskStore, "sqlite": SqliteStore, "redis": RedisStore}[kind]
+
+
+def test_what_was_put_is_there(store):
+    store.put("run1", DIGEST, b"value")
+    assert store.get("run1", DIGEST) == b"value"
+
+
+def test_what_was_not_put_is_not(store):
+    assert store.get("run1", DIGEST) is None
+    store.put("run1", DIGEST, b"value")
+    assert store.get("run1", OTHER) is None
+    assert store.get("run2", DIGEST) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", bytes(range(256)), b"\r\n", b"\x80\xff" * 1_000_000], ids=len)
+def test_any_bytes(store, data):
+    store.put("run1", DIGEST, data)
+    assert store.get("run1", DIGEST) == data
+
+
+def test_putting_twice_is_as_once(store):
+    store.put("run1", DIGEST, b"value")
+    store.put("run1", DIGEST, b"value")
+    assert store.get("run1", DIGEST) == b"value"
+
+
+def test_deleting_a_run_deletes_all_of_it_and_nothing_else(store):
+    for digest in (DIGEST, OTHER):
+        store.put("run1", digest, b"value")
+    store.put("run2", DIGEST, b"value")
+    store.delete("run1")
+    assert store.get("run1", DIGEST) is None
+    assert store.get("run1", OTHER) is None
+    assert store.get("run2", DIGEST) == b"value"
+    store.delete("run1")
+    store.put("run1", DIGEST, b"again")
+    assert store.get("run1", DIGEST) == b"again"
+
+
+def test_other_processes_see_it(store, open_again, kind):
+    store.put("run1", DIGEST, b"value")
+    assert open_again().get("run1", DIGEST) == (None if kind == "memory" else b"value")
+
+
+def test_threads_do_not_disturb_each_other(store):
+    """Readers see nothing or the whole value, never a part; writers of the same value are no conflict."""
+    data = b"0123456789" * 20_000
+    problems: list[object] = []
+
+    def write() -> None:
+        try:
+            for i in range(20):
+                store.put("run1", f"{i:064}", data)
+        except Exception as error:
+            problems.append(error)
+
+    def read() -> None:
+        try:
+            while not all(seen := [store.get("run1", f"{i:064}") for i in range(20)]):
+                problems.extend(len(value) for value in seen if value not in (None, data))
+        except Exception as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=target) for target in (read, write, write, write)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert not any(thread.is_alive() for thread in threads)
+    assert problems == []
+
+
+@pytest.mark.parametrize("kind", ["redis"], indirect=True)
+def test_values_in_redis_do_not_stay_for_ever(store):
+    store.put("run1", DIGEST, b"value")
+    assert store._client.ttl("test:values:run1") > 0
+
+
+@pytest.mark.parametrize("kind", ["disk"], indirect=True)
+def test_a_folder_holds_nothing_but_values(store, tmp_path):
+    store.put("run1", DIGEST, b"value")
+    store.put("run1", DIGEST, b"value")
+    assert [path.name for path in (tmp_path / "values" / "run1").iterdir()] == [DIGEST]
+    store.delete("run1")
+    assert list((tmp_path / "values").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["disk", "sqlite"], indirect=True)
+def test_an_address_is_unquoted(kind, tmp_path):
+    scheme = {"disk": "file", "sqlite": "sqlite"}[kind]
+    store = open_store(f"{scheme}://{tmp_path}/a%20b", "test")
+    store.put("run1", DIGEST, b"value")
+    store.close()
+    assert (tmp_path / "a b").exists()
+
+
+@pytest.mark.parametrize("url", ["s4://bucket", "nonsense", "", "http://host/x"])
+def test_an_address_that_names_no_store(url):
+    with pytest.raises(DefinitionError, match=r"FLOWQ_RESULTS_URL.*memory://.*redis://"):
+        open_store(url, "test")

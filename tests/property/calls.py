@@ -1,0 +1,95 @@
+"""The scripts on a real server, in the hands of a test that loses replies, moves the clock and changes their text."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+from unittest.mock import patch
+
+import redis
+
+from flowq.core.config import Settings
+from flowq.runtime import scripts as production
+from flowq.runtime.keys import Keys
+from flowq.runtime.scripts import Scripts
+
+LONG_S = 3600.0
+"""Leases and wake-ups do not run out by themselves within a test: it says when."""
+
+Changes: TypeAlias = Mapping[str, Sequence[tuple[str, str]]]
+"""By script (``lib`` for what they share): pieces of its text and what stands there instead."""
+
+_prefixes = itertools.count()
+
+
+class Sent(NamedTuple):
+    """A call, as it was sent."""
+
+    number: int
+    name: str
+    given: dict[str, Any]
+
+
+class Calls:
+    """The scripts under a prefix of its own. Every call can be sent again, word for word, as redis-py does."""
+
+    def __init__(self, client: Any, changes: Changes | None = None) -> None:
+        self.client: Any = client
+        self.settings = Settings(prefix=f"t{next(_prefixes)}", queue="main", lease_s=LONG_S)
+        self.keys = Keys(self.settings.prefix)
+        self._scripts = Scripts(client, self.settings)
+        self._scripts._loaded = load(client, changes or {})
+        self._numbers = itertools.count()
+
+    def send(self, name: str, **given: Any) -> tuple[Sent, Any]:
+        """Call a script by name."""
+        sent = Sent(next(self._numbers), name, given)
+        return sent, self.again(sent)
+
+    def again(self, sent: Sent) -> Any:
+        """Send a call once more: its first reply was lost."""
+        self._scripts._calls = itertools.count(sent.number)
+        with patch.object(production, "WAKE_S", LONG_S):
+            return getattr(self._scripts, sent.name)(**sent.given)
+
+    def left(self) -> dict[str, int]:
+        """Give every key under the prefix, with what is left of its life in ms; -1: it lives for ever."""
+        found = [key.decode() for key in self.client.scan_iter(f"{self.settings.prefix}:*", count=1000)]
+        with self.client.pipeline(transaction=False) as pipe:
+            for key in found:
+                pipe.pttl(key)
+            return dict(zip(found, pipe.execute(), strict=True))
+
+    def clear(self) -> None:
+        """Leave nothing behind."""
+        for key in self.left():
+            self.client.unlink(key)
+
+
+def load(client: redis.Redis, changes: Changes) -> dict[str, Any]:
+    """Give the scripts with pieces of their text changed; a piece that is not there exactly once is an error."""
+    assert changes.keys() <= production._SOURCES.keys() | {"lib"}, changes.keys()
+    library = changed(production._LIBRARY, changes.get("lib", ()))
+    return {
+        name: client.register_script(f"{library}\n{changed(source, changes.get(name, ()))}")
+        for name, source in production._SOURCES.items()
+    }
+
+
+def changed(text: str, pieces: Sequence[tuple[str, str]]) -> str:
+    for old, new in pieces:
+        assert text.count(old) == 1, f"{text.count(old)} times in the text: {old!r}"
+        text = text.replace(old, new)
+    return text
+
+
+def sized(budget: int = 2000, inline: int = 32, batch: int = 500) -> dict[str, list[tuple[str, str]]]:
+    """Give the changes that make the scripts' limits small, so that small runs reach them."""
+    return {
+        "lib": [
+            ("local BUDGET = 2000 ", f"local BUDGET = {budget} "),
+            ("local INLINE = 32 ", f"local INLINE = {inline} "),
+        ],
+        "sweep": [("local BATCH = 500 ", f"local BATCH = {batch} ")],
+    }

@@ -1,0 +1,229 @@
+"""What a test sees of the runs in Redis, key by key, and whether that is what the state machine says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from flowq.core.types import FINAL, FlowType, NodeStatus
+from flowq.plan import Plan
+from flowq.runtime.machine import NodeState, Ref, RunState
+from tests.property.calls import Calls
+from tests.property.reference import Stand
+
+LANES = ("process", "thread")
+SUFFIXES = ("", ":nodes", ":values", ":failures", ":events", ":todo")
+
+
+class Entry(NamedTuple):
+    """A node's record as the scripts write it: ``status|attempt|crashes|fence|started|ended|worker|more``."""
+
+    status: NodeStatus
+    attempt: int
+    crashes: int
+    fence: int
+    more: str
+
+    @staticmethod
+    def parse(text: bytes) -> Entry:
+        status, attempt, crashes, fence, _started, _ended, _worker, more = text.decode().split("|")
+        return Entry(NodeStatus(status), int(attempt), int(crashes), int(fence), more)
+
+    @property
+    def is_map(self) -> bool:
+        return "," in self.more
+
+    @property
+    def reason(self) -> str:
+        return self.more.rpartition(",")[2] if self.status.is_final else ""
+
+
+@dataclass(frozen=True)
+class RunSeen:
+    """One run's keys."""
+
+    head: dict[str, str]
+    records: dict[str, bytes]
+    values: dict[str, bytes]
+    failures: dict[str, bytes]
+    todo: list[bytes]
+    lives_ms: dict[str, int]
+    """By suffix: what is left of the key's life; -1: for ever, -2: there is no such key."""
+    plan_runs: int
+    plan_life_ms: int
+
+    @property
+    def is_open(self) -> bool:
+        return self.head["status"] in ("pending", "running")
+
+    def entry(self, plan: Plan, ref: Ref) -> Entry:
+        """Give a node's record; one that was never written is as it began."""
+        if ref.key in self.records:
+            return Entry.parse(self.records[ref.key])
+        waiting = len(plan.nodes[ref.node].edges) if ref.item < 0 else 0
+        status = NodeStatus.PENDING if waiting else NodeStatus.READY
+        return Entry(status, 0, 0, 0, str(waiting) if waiting else "")
+
+    def stands(self, plan: Plan) -> dict[Ref, Stand]:
+        """Give how all nodes of an ended run stand, as readers of it say."""
+        refs = {Ref(index) for index in range(len(plan))} | {Ref.parse(key) for key in self.records}
+        found = {}
+        for ref in sorted(refs):
+            entry = self.entry(plan, ref)
+            cancelled = self.head["status"] == "cancelled" and entry.status not in FINAL
+            status = NodeStatus.CANCELLED if cancelled else entry.status
+            reason: Any = "cancelled" if cancelled else entry.reason
+            found[ref] = Stand(status, reason or None, entry.attempt, entry.crashes)
+        return found
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All runs, and what they share."""
+
+    runs: dict[str, RunSeen]
+    lists: dict[tuple[str, str], list[str]]
+    """By queue and lane: what is ready, ``run key``."""
+    leases: dict[str, float]
+    timers: dict[str, float]
+    drains: dict[str, int]
+    """By queue."""
+
+
+def look(calls: Calls, runs: dict[str, Plan], queues: Sequence[str]) -> Seen:
+    """Read everything in one transaction."""
+    keys = calls.keys
+    with calls.client.pipeline(transaction=True) as pipe:
+        for run, plan in runs.items():
+            for key in (keys.run(run), keys.nodes(run), keys.values(run), keys.failures(run)):
+                pipe.hgetall(key)
+            pipe.lrange(f"{keys.run(run)}:todo", 0, -1)
+            for suffix in SUFFIXES:
+                pipe.pttl(keys.run(run) + suffix)
+            pipe.hget(keys.plan(plan.hash), "runs")
+            pipe.pttl(keys.plan(plan.hash))
+        for queue in queues:
+            for lane in LANES:
+                pipe.lrange(keys.lane(queue, lane), 0, -1)
+        pipe.zrange(keys.leases, 0, -1, withscores=True)
+        pipe.zrange(keys.timers, 0, -1, withscores=True)
+        for queue in queues:
+            pipe.zcard(keys.drains(queue))
+        replies = iter(pipe.execute())
+    seen = {run: _run_seen(replies) for run in runs}
+    lists = {(queue, lane): [entry.decode() for entry in next(replies)] for queue in queues for lane in LANES}
+    leases, timers = ({member.decode(): score for member, score in next(replies)} for _ in range(2))
+    return Seen(seen, lists, leases, timers, {queue: next(replies) for queue in queues})
+
+
+def _run_seen(replies: Any) -> RunSeen:
+    head, records, values, failures = (_decoded(next(replies)) for _ in range(4))
+    return RunSeen(
+        {name: value.decode() for name, value in head.items()},
+        records,
+        values,
+        failures,
+        next(replies),
+        {suffix: next(replies) for suffix in SUFFIXES},
+        int(next(replies) or 0),
+        next(replies),
+    )
+
+
+def _decoded(found: dict[bytes, bytes]) -> dict[str, bytes]:
+    return {name.decode(): value for name, value in found.items()}
+
+
+def check_run(run: str, state: RunState, seen: Seen) -> None:
+    """Raise AssertionError unless the run in Redis is as the state machine says.
+
+    A run with consequences left on its todo list may be behind: what they have not reached yet is as it was.
+    """
+    one = seen.runs[run]
+    behind = bool(one.todo)
+    for ref, node in state.nodes.items():
+        _check_node(state, ref, node, one, behind)
+    assert {key for key in one.records} <= {ref.key for ref in state.nodes}
+    if not behind:
+        _check_head(state, one)
+    _check_shared(run, state, seen, behind)
+    if not one.is_open:
+        assert not behind, "an ended run has consequences left"
+        for suffix, life_ms in one.lives_ms.items():
+            assert life_ms == -2 or 0 < life_ms <= int(one.head["retention_ms"]), (suffix, life_ms)
+    assert (one.plan_life_ms > 0) == (one.plan_runs == 0), (one.plan_runs, one.plan_life_ms)
+
+
+def _check_node(state: RunState, ref: Ref, node: NodeState, one: RunSeen, behind: bool) -> None:
+    entry, told = one.entry(state.plan, ref), f"{ref}: {node}"
+    if behind and entry.status is NodeStatus.PENDING and entry.attempt == 0:
+        assert node.attempt == 0, told
+        return
+    if node.status is NodeStatus.CANCELLED:  # cancelling a run writes nothing to its nodes
+        assert entry.status not in FINAL, (told, entry)
+    else:
+        assert (entry.status, entry.fence) == (node.status, node.fence), (told, entry)
+        assert entry.reason == (node.reason or ""), (told, entry)
+    assert (entry.attempt, entry.crashes) == (node.attempt, node.crashes), (told, entry)
+    if node.total >= 0:
+        assert entry.more.rpartition(",")[0] == f"{node.total},{node.opened},{node.settled}", (told, entry)
+        assert entry.status in FINAL or entry.more.rpartition(",")[2] == (node.broken or ""), (told, entry)
+    elif entry.status is NodeStatus.PENDING and node.attempt == 0:
+        assert entry.more == str(node.waiting), (told, entry)
+    elif entry.status not in FINAL:
+        assert entry.more == "", (told, entry)
+    if ref.item >= 0 or not state.plan.nodes[ref.node].is_map:
+        assert (ref.key in one.values) == (node.status is NodeStatus.COMPLETED), told
+    if node.status is NodeStatus.COMPLETED:
+        assert ref.key not in one.failures, told
+    elif node.status is NodeStatus.FAILED and not (node.broken and node.settled == node.total):
+        assert ref.key in one.failures, told
+
+
+def _check_head(state: RunState, one: RunSeen) -> None:
+    assert one.head["status"] == state.status
+    assert int(one.head.get("fence", 0)) == state.fence
+    if state.status == "cancelled":
+        return
+    assert int(one.head["remaining"]) == state.remaining
+    assert int(one.head.get("bad_sinks", 0)) == state.bad_sinks
+    ends = Counter(node.status for node in state.nodes.values() if node.status in FINAL)
+    counted = {status: int(one.head.get(status, 0)) for status in FINAL}
+    assert {status: count for status, count in counted.items() if count} == ends
+    assert int(one.head.get("settled", 0)) == ends.total()
+    items = sum(max(0, node.total) for node in state.nodes.values())
+    assert int(one.head["total"]) == len(state.plan) + items
+
+
+def _check_shared(run: str, state: RunState, seen: Seen, behind: bool) -> None:
+    """Lists, leases and timers hold what they must of an open run; of an ended one, they may hold what is left."""
+    prefix = f"{run} "
+    timers = {timer.removeprefix(prefix) for timer in seen.timers if timer.startswith(prefix)}
+    assert not behind or "todo 0" in timers, "nobody would go on with the run if its worker died now"
+    if not seen.runs[run].is_open:
+        return
+    retries = {
+        f"{ref.key} {node.attempt}"
+        for ref, node in state.nodes.items()
+        if node.status is NodeStatus.PENDING and node.attempt
+    }
+    assert timers - {"todo 0"} == retries
+    leases = {lease for lease in seen.leases if lease.startswith(prefix)}
+    assert leases == {f"{run} {ref.key} {node.fence}" for ref, node in state.nodes.items() if node.fence}
+    for (queue, lane), entries in seen.lists.items():
+        listed = sorted(Ref.parse(entry.split()[1]) for entry in entries if entry.startswith(prefix))
+        ready = sorted(
+            ref
+            for ref, node in state.nodes.items()
+            if node.status is NodeStatus.READY
+            and (state.plan.nodes[ref.node].queue or "main") == queue
+            and (state.plan.nodes[ref.node].placement is FlowType.THREAD) == (lane == "thread")
+        )
+        assert listed == ready or (behind and set(listed) < set(ready) and len(listed) == len(set(listed))), (
+            queue,
+            lane,
+            listed,
+            ready,
+        )

@@ -1,0 +1,523 @@
+"""Drives runs on the scripts and on the state machine at once, and holds the two equal after every call.
+
+The calls are those that a fleet makes: claims and settles of several drains, with fused and inline nodes and several
+outcomes at a time, also of several runs; maps opened piece by piece; leases that run out and retries that fall due,
+found by the sweep; renewals; cancels. Between them come the same calls again, whose replies were lost, outcomes that
+come too late, twice or with somebody else's fence, and workers that die before they go on with what a call left over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from flowq.core.types import FlowStatus, FlowType, NodeStatus
+from flowq.plan import Plan
+from flowq.runtime import machine
+from flowq.runtime.machine import Ref, RunState
+from flowq.runtime.rows import inputs_of, reads_input, rows_of
+from flowq.runtime.scripts import Claimed, Next, OutcomeEntry, WakeUp
+from tests.property.calls import LONG_S, Calls, Sent
+from tests.property.choices import Choose, one_of, some_of
+from tests.property.drive import event_of
+from tests.property.look import LANES, Seen, check_run, look
+from tests.property.reference import ENDINGS, Ending, Fates, check_end
+
+QUEUES = ("main", "side")
+SLOTS = 2
+RETENTION_MS = 100_000
+DELAY_MS = int(LONG_S * 1000)
+PAST_MS = 1_000_000
+"""Scores below this are long past: the test has set them."""
+MOST_STEPS = 60
+"""Random ones; then the runs are driven straight to their ends."""
+
+
+class Limits(NamedTuple):
+    """What the scripts' limits are; small ones are reached by small runs."""
+
+    budget: int = 2000
+    inline: int = 32
+    batch: int = 500
+
+    @property
+    def is_large(self) -> bool:
+        return self.budget >= 100
+
+
+@dataclass(slots=True)
+class Run:
+    """One run, as the test knows it."""
+
+    id: str
+    plan: Plan
+    state: RunState
+    fates: Fates
+    ended: dict[Ref, int] = field(default_factory=dict)
+    """How many attempts have ended."""
+    held: dict[Ref, Claimed] = field(default_factory=dict)
+    """The last claim of each node that was ever claimed."""
+    chunks: dict[Ref, int] = field(default_factory=dict)
+    """Of a map's attempt: the items that it still opens before it ends."""
+    inputs: dict[Ref, bytes] = field(default_factory=dict)
+    outputs: dict[Ref, bytes] = field(default_factory=dict)
+    cancelled: bool = False
+
+    def ending(self, ref: Ref) -> Ending:
+        return self.fates.of(ref).endings[self.ended.get(ref, 0)]
+
+    def is_map(self, ref: Ref) -> bool:
+        return ref.item < 0 and self.plan.nodes[ref.node].is_map
+
+    def opens(self, ref: Ref) -> int:
+        """Give how many items an attempt may open now; -1: it does not open items, or is about to end."""
+        if not self.is_map(ref):
+            return -1
+        left = self.fates.of(ref).items - self.state.nodes[ref].opened
+        if self.ending(ref) is Ending.COMPLETED:
+            return left
+        return min(left - 1, self.chunks[ref]) or -1
+
+    def holds(self, ref: Ref, fence: int) -> bool:
+        node = self.state.nodes.get(ref)
+        return not self.state.status.is_final and node is not None and node.fence == fence != 0
+
+
+@dataclass(slots=True)
+class Past:
+    """A call that was made, and the claims that it gave."""
+
+    sent: Sent
+    claims: list[Claimed]
+
+
+class Twin:
+    """Runs of plans, on both."""
+
+    def __init__(self, calls: Calls, choose: Choose, plans: Sequence[Plan], limits: Limits, *, late: bool) -> None:
+        """``late``: what a call leaves over is not gone on with at once. Then nothing is skipped by condition, as a
+        node with a failed and a skipped upstream goes by whichever comes first."""
+        self.calls, self.choose, self.limits, self.late = calls, choose, limits, late
+        self.runs: dict[str, Run] = {}
+        self.past: list[Past] = []
+        self.tokens = [WakeUp(queue, f"forged-{queue}") for queue in QUEUES]
+        """Drains at work, ended ones and expected ones alike: wake-ups may come late, twice or from nowhere."""
+        self.clock = 0
+        self.fresh: set[tuple[str, Ref]] = set()
+        """What has become ready by the last call, other than by being released."""
+        endings = tuple(ending for ending in ENDINGS if ending is not Ending.SKIPPED) if late else ENDINGS
+        self._call("register", worker="w", queues=list(QUEUES), slots=SLOTS)
+        for number, plan in enumerate(plans):
+            state, _ = machine.start(plan)
+            run = self.runs[f"r{number}"] = Run(f"r{number}", plan, state, Fates(plan, choose, endings))
+            self._submit(run)
+        self.seen = self._look()
+        self._check()
+
+    def run(self) -> None:
+        """Drive all runs to their ends, and check these."""
+        for _ in range(self.choose(MOST_STEPS)):
+            self._step()
+        for _ in range(100 * MOST_STEPS):
+            if all(not run.is_open for run in self.seen.runs.values()):
+                break
+            self._progress()
+        for run in self.runs.values():
+            seen = self.seen.runs[run.id]
+            check_end(run.plan, run.fates, seen.stands(run.plan), FlowStatus(seen.head["status"]), run.cancelled)
+        self._forget()
+
+    def _step(self) -> None:
+        steps: tuple[Callable[[], None], ...] = (
+            self._settle,
+            self._claim,
+            self._extend,
+            self._settle,
+            self._lose,
+            self._fall_due,
+            self._sweep,
+            self._repeat,
+            self._repeat,
+            self._renew,
+            self._advance,
+            self._cancel,
+        )
+        one_of(self.choose, steps)()
+        self._check()
+
+    def _progress(self) -> None:
+        """Do what brings the runs nearer to their ends."""
+        work = self._at_work()
+        if self._behind():
+            self._advance()
+        elif any(run.opens(ref) >= 0 for run, ref in work):
+            self._extend()
+        elif any(run.ending(ref) is not Ending.LOST for run, ref in work):
+            self._settle()
+        elif work:
+            self._lose()
+            self._sweep()
+        elif any(self.seen.lists.values()):
+            queue = next(queue for (queue, _), entries in self.seen.lists.items() if entries)
+            self._claim(self._drain(queue) | {"process": 2, "thread": 2})
+        else:
+            self._fall_due()
+            self._sweep()
+        self._check()
+
+    # ── what is asked of both
+
+    def _submit(self, run: Run) -> None:
+        rows = rows_of(run.plan)
+        given: dict[str, Any] = {
+            "run": run.id,
+            "plan": run.plan.hash,
+            "name": "flow",
+            "process_id": "flow",
+            "queue": "main",
+            "retention_ms": RETENTION_MS,
+            "total": len(run.plan),
+            "sources": rows.sources,
+        }
+        known = any(other.plan.hash == run.plan.hash for other in self.runs.values() if other is not run)
+        stored, _ = self._call("submit", **given, values=[b"input"])
+        assert stored == known
+        if not stored:
+            stored, _ = self._call("submit", **given, values=[b"input", rows.document, *rows.rows])
+            assert stored
+
+    def _claim(self, drain: dict[str, Any] | None = None) -> None:
+        drain = drain or self._drain()
+        self._claimed(self._call("claim", **drain), drain)
+
+    def _settle(self) -> None:
+        work = [(run, ref) for run, ref in self._at_work() if run.opens(ref) < 0 and run.ending(ref) is not Ending.LOST]
+        outcomes: list[OutcomeEntry] = []
+        values: list[bytes] = []
+        for run, ref in some_of(self.choose, work, 3) or work[:1]:
+            self._tell(run, ref, run.held[ref].fence, outcomes, values)
+        if self.choose(3) == 1:
+            outcomes.insert(self.choose(len(outcomes) + 1), self._stale_outcome())
+        drain, inline = self._drain(), self.choose(5) != 1
+        if self.choose(8) == 1:
+            drain["token"] = ""
+        behind = self._behind()
+        reply = self._call("settle", **drain, inline=inline, outcomes=outcomes, values=values)
+        hands = inline and drain["token"] != ""
+        for position, outcome in enumerate(outcomes):
+            self._settled(outcome, values, taken=position not in reply.stale, hands=hands)
+        self._claimed(reply, drain, hands=hands)
+        self.seen = self._look()
+        assert self._behind() - behind <= set(reply.unfinished) <= self._behind(), "the caller goes on with nothing"
+
+    def _tell(
+        self, run: Run, ref: Ref, fence: int, outcomes: list[OutcomeEntry], values: list[bytes], *, fused: bool = False
+    ) -> None:
+        """Say how an attempt ended, and the nodes that are fused to it."""
+        ending = run.ending(ref)
+        if fused and ending in (Ending.LOST, Ending.RELEASED):
+            return  # as if its worker had not come to it
+        if ending is Ending.COMPLETED:
+            values.append(f"{run.id}/{ref.key}/{run.ended.get(ref, 0)}".encode())
+        position = len(values) + 1 if ending is Ending.COMPLETED else 0
+        outcomes.append(outcome_of(run.id, ref, fence, ending, position, fused=fused))
+        if position and ref.item < 0:
+            for follower in run.plan.fused.get(ref.node, ()):
+                if self.choose(4) != 1:
+                    self._tell(run, Ref(follower), 0, outcomes, values, fused=True)
+
+    def _stale_outcome(self) -> OutcomeEntry:
+        """Give an outcome that nobody may record: too late, of somebody else's attempt, of no node at all."""
+        run = one_of(self.choose, list(self.runs.values()))
+        ref = one_of(self.choose, [*run.state.nodes, Ref(len(run.plan)), Ref(0, 99)])
+        fences = [fence for fence in range(run.state.fence + 1) if not run.holds(ref, fence)]
+        return outcome_of(run.id, ref, one_of(self.choose, fences), one_of(self.choose, ENDINGS), 0)
+
+    def _settled(self, outcome: OutcomeEntry, values: list[bytes], *, taken: bool, hands: bool) -> None:
+        """Tell the state machine what the script was told; both must take it, or neither."""
+        run, ref, fence = self.runs[outcome["run"]], Ref.parse(outcome["key"]), outcome["fence"]
+        ending = ENDING_OF[outcome["kind"], outcome["retry"], outcome["timed_out"]]
+        if outcome["fused"]:
+            # It must have become ready by an outcome before it in this call: else somebody else may have it.
+            possible = hands and (run.id, ref) in self.fresh
+            assert taken == possible or (possible and not self.limits.is_large), outcome
+            if not taken:
+                return
+            self._apply(run, machine.Claim(ref))
+            fence = run.state.nodes[ref].fence
+        valid = run.holds(ref, fence) and not (run.is_map(ref) and ending is Ending.COMPLETED)
+        assert taken == valid, outcome
+        self._apply(run, event_of(machine, ending, ref, fence))
+        if taken:
+            run.ended[ref] = run.ended.get(ref, 0) + 1
+            if ending is Ending.COMPLETED:
+                run.outputs[ref] = values[outcome["value"] - 2]
+
+    def _claimed(self, reply: Next, drain: dict[str, Any], *, hands: bool = False) -> None:
+        """Tell the state machine what was claimed, and check what came along."""
+        taken = dict.fromkeys(LANES, 0)
+        handed = 0
+        for claim in reply.claims:
+            run, ref = self.runs[claim.run], Ref.parse(claim.key)
+            spec = run.plan.nodes[ref.node]
+            self._apply(run, machine.Claim(ref))
+            node = run.state.nodes[ref]
+            assert node.status is NodeStatus.RUNNING, claim
+            assert (node.attempt, node.crashes, node.fence) == (claim.attempt, claim.crashes, claim.fence), claim
+            assert (claim.plan, claim.opened) == (run.plan.hash, node.opened)
+            assert claim.run_input == (b"input" if reads_input(spec) else None)
+            assert claim.item == run.inputs.get(ref)
+            self._check_inputs(run, spec, claim)
+            run.held[ref] = claim
+            if run.is_map(ref):
+                run.chunks[ref] = 0 if self.late else run.fates.of(ref).opened[run.ended.get(ref, 0)]
+            if hands and spec.placement is FlowType.INLINE and (run.id, ref) in self.fresh and not sum(taken.values()):
+                handed += 1
+            else:
+                assert (spec.queue or "main") == drain["queue"], claim
+                taken["thread" if spec.placement is FlowType.THREAD else "process"] += 1
+        self.past[-1].claims = reply.claims
+        self.seen = self._look()
+        for lane in LANES:
+            assert taken[lane] <= drain[lane] or handed, (lane, taken, drain)
+            waits = any(self.seen.runs[entry.split()[0]].is_open for entry in self.seen.lists[drain["queue"], lane])
+            is_asked = drain["token"] != "" and not (lane == "process" and handed) and self.limits.is_large
+            assert taken[lane] == drain[lane] or not waits or not is_asked, (lane, taken, drain)
+
+    def _check_inputs(self, run: Run, spec: Any, claim: Claimed) -> None:
+        upstreams = inputs_of(run.plan, spec)
+        if not upstreams:
+            assert claim.records is None
+            assert claim.values is None
+            return
+        assert claim.values == [run.outputs.get(Ref(upstream)) for upstream in upstreams], claim
+        statuses = [record.split(b"|")[0].decode() for record in claim.records or () if record is not None]
+        assert statuses == [run.state.nodes[Ref(upstream)].status for upstream in upstreams], claim
+
+    def _extend(self) -> None:
+        work = [(run, ref) for run, ref in self._at_work() if run.is_map(ref)]
+        if not work:
+            return
+        run, ref = one_of(self.choose, work)
+        fence, opened, total = run.held[ref].fence, run.state.nodes[ref].opened, run.fates.of(ref).items
+        most = run.opens(ref)
+        if self.choose(4) == 1 or most < 0:  # not its own claim, or with a gap before the items
+            gap = self.choose(2)
+            wrong = {"fence": fence if gap else fence - 1, "offset": opened + gap}
+            counted, _ = self._call("extend", run=run.id, key=ref.key, **wrong, total=total, values=[b"?"])
+            assert not counted
+            return
+        count = most - self.choose(most) if most else 0
+        # A call that is repeated after a crash begins with items that are open already.
+        offset = opened - self.choose(opened + 1)
+        items = [Ref(ref.node, position) for position in range(offset, opened + count)]
+        run.inputs |= {item: f"i/{run.id}/{item.key}".encode() for item in items}
+        given: dict[str, Any] = {"run": run.id, "key": ref.key, "fence": fence, "offset": offset, "total": total}
+        counted, _ = self._call("extend", **given, values=[run.inputs[item] for item in items])
+        assert counted
+        self._apply(run, machine.Extend(ref, fence, offset, len(items), total))
+        run.chunks[ref] -= count
+        if opened + count == total:
+            run.ended[ref] = run.ended.get(ref, 0) + 1
+
+    def _lose(self) -> None:
+        """Let leases run out: their workers have died."""
+        work = [(run, ref) for run, ref in self._at_work() if run.opens(ref) < 0 and run.ending(ref) is Ending.LOST]
+        for run, ref in some_of(self.choose, work, 3) or work[:1]:
+            self._make_due(self.calls.keys.leases, run.held[ref].lease)
+
+    def _fall_due(self) -> None:
+        """Let waits before a retry be over."""
+        waits = sorted(timer for timer in self.seen.timers if not timer.endswith(" todo 0"))
+        for timer in some_of(self.choose, waits, 3) or waits[:1]:
+            self._make_due(self.calls.keys.timers, timer)
+
+    def _make_due(self, key: str, member: str) -> None:
+        self.clock += 1
+        self.calls.client.zadd(key, {member: self.clock}, xx=True)
+
+    def _sweep(self) -> None:
+        before = self._look()
+        swept = self._call("sweep", worker="w", every_ms=0)
+        assert swept.swept
+        self._swept(before)
+
+    def _swept(self, before: Seen) -> None:
+        """Tell the state machine what a sweep finds: so many of each kind, the oldest first."""
+        batch = self.limits.batch
+        leases = sorted((score, lease) for lease, score in before.leases.items() if score < PAST_MS)
+        for _, lease in leases[:batch]:
+            run_id, key, fence = lease.split()
+            run, ref = self.runs[run_id], Ref.parse(key)
+            if run.holds(ref, int(fence)):
+                run.ended[ref] = run.ended.get(ref, 0) + 1
+            self._apply(run, machine.Expire(ref, int(fence)))
+        timers = sorted((score, timer) for timer, score in before.timers.items() if score < PAST_MS)
+        for _, timer in timers[:batch]:
+            run_id, key, attempt = timer.split()
+            self._apply(self.runs[run_id], machine.Due(Ref.parse(key), int(attempt)))
+
+    def _renew(self) -> None:
+        claims = [claim for run in self.runs.values() for claim in run.held.values()]
+        claims = some_of(self.choose, claims, 4)
+        tokens = [" ".join(token) for token in some_of(self.choose, self.tokens, 2)]
+        lost = self._call("renew", leases=[claim.lease for claim in claims], tokens=tokens)
+        valid = [self.runs[claim.run].holds(Ref.parse(claim.key), claim.fence) for claim in claims]
+        assert lost == [position for position, holds in enumerate(valid) if not holds]
+
+    def _advance(self) -> None:
+        run = one_of(self.choose, sorted(self._behind()) or list(self.runs))
+        left, _ = self._call("advance", run=run)
+        self.seen = self._look()
+        assert left == bool(self.seen.runs[run].todo)
+
+    def _cancel(self) -> None:
+        if self.choose(6) != 1:
+            return
+        run = one_of(self.choose, list(self.runs.values()))
+        while run.id in self._behind():
+            self._call("advance", run=run.id)
+            self.seen = self._look()
+        run.cancelled = run.cancelled or not run.state.status.is_final
+        status = self._call("cancel", run=run.id)
+        self._apply(run, machine.Cancel())
+        assert status == run.state.status
+
+    def _repeat(self) -> None:
+        """Send a call again whose reply was lost; others may have called in between."""
+        past = one_of(self.choose, self.past[::-1][:8])
+        sent, before, given = past.sent, self._look(), past.sent.given
+        reply = self.calls.again(sent)
+        claims: list[Claimed] = []
+        match sent.name:
+            case "settle" | "claim":
+                claims = reply.claims
+                if past.claims:
+                    valid = [c for c in past.claims if self.runs[c.run].holds(Ref.parse(c.key), c.fence)]
+                    assert [claim[:6] for claim in claims] == [claim[:6] for claim in valid]
+                    claims = []
+                assert sent.name == "claim" or reply.stale == list(range(len(given["outcomes"])))
+                assert reply.unfinished == []
+            case "extend":
+                node = self.runs[given["run"]].state.nodes[Ref.parse(given["key"])]
+                holds = self.runs[given["run"]].holds(Ref.parse(given["key"]), given["fence"])
+                assert bool(reply[0]) == (holds and given["offset"] <= node.opened)
+            case "submit":
+                assert reply == (True, [])
+            case "cancel":
+                assert reply == self.runs[given["run"]].state.status
+        if claims:
+            self._claimed(reply, given)
+            past.claims = claims
+            return
+        after = self._look()
+        assert after.lists == before.lists, sent
+        assert after.timers == before.timers, sent
+        assert after.leases.keys() == before.leases.keys(), sent
+        for run_id, run in after.runs.items():
+            known = before.runs[run_id]
+            assert (run.head, run.records, run.todo) == (known.head, known.records, known.todo), sent
+            assert (run.values, run.failures, run.plan_runs) == (known.values, known.failures, known.plan_runs), sent
+
+    def _forget(self) -> None:
+        """When all is over, everything that is left must have an end."""
+        for queue in QUEUES:
+            while any(self._look().lists[queue, lane] for lane in LANES):
+                reply = self._call("claim", **self._drain(queue) | {"process": 2, "thread": 2})
+                assert reply.claims == [], "something of an ended run was claimed"
+            drains = self.calls.keys.drains(queue)
+            for token in self.calls.client.zrange(drains, 0, -1):
+                self._make_due(drains, token)
+        while self.seen.leases or self.seen.timers:
+            for key, members in ((self.calls.keys.leases, self.seen.leases), (self.calls.keys.timers, self.seen.timers)):
+                for member in members:
+                    self._make_due(key, member)
+            self._call("sweep", worker="w", every_ms=0)
+            self.seen = self._look()
+        for run in self.runs.values():
+            assert self._call("forget", run=run.id) == self.seen.runs[run.id].head["status"]
+            assert self._call("forget", run=run.id) is None
+        self._call("sweep", worker="w", every_ms=0)
+        left = self.calls.left()
+        assert [key for key in left if ":run:" in key] == []
+        assert [key for key, life_ms in left.items() if life_ms < 0] == []
+        self.calls.clear()
+
+    # ── what both say
+
+    def _call(self, name: str, **given: Any) -> Any:
+        self.fresh.clear()
+        sent, reply = self.calls.send(name, **given)
+        if name in ("submit", "claim", "settle", "extend", "cancel"):
+            self.past.append(Past(sent, []))
+        wakes: list[WakeUp] = reply if name == "register" else getattr(reply, "wakes", [])
+        if name in ("submit", "extend", "advance"):
+            wakes = reply[1]
+        self.tokens += wakes
+        for queue in {wake.queue for wake in wakes}:
+            drains = self.calls.client.zcard(self.calls.keys.drains(queue))
+            assert drains <= SLOTS, f"more wake-ups than free slots: {drains} drains"
+        return reply
+
+    def _apply(self, run: Run, event: machine.Event) -> None:
+        for command in machine.apply(run.state, event):
+            if isinstance(command, machine.Enqueue) and not isinstance(event, machine.Release):
+                self.fresh.add((run.id, command.ref))
+
+    def _drain(self, queue: str | None = None) -> dict[str, Any]:
+        tokens = [token for token in self.tokens if queue in (None, token.queue)]
+        wake = one_of(self.choose, tokens[::-1][:6])
+        lanes = {lane: (self.choose(3) + 1) % 3 for lane in LANES}
+        return {"worker": "w", "token": wake.token, "queue": wake.queue, **lanes, "busy": self.choose(2)}
+
+    def _at_work(self) -> list[tuple[Run, Ref]]:
+        """Give the attempts that hold a valid claim."""
+        runs = self.runs.values()
+        return [(run, ref) for run in runs for ref, claim in run.held.items() if run.holds(ref, claim.fence)]
+
+    def _behind(self) -> set[str]:
+        return {run for run, seen in self.seen.runs.items() if seen.todo}
+
+    def _look(self) -> Seen:
+        return look(self.calls, {run.id: run.plan for run in self.runs.values()}, QUEUES)
+
+    def _check(self) -> None:
+        self.seen = self._look()
+        while True:
+            for run in self.runs.values():
+                check_run(run.id, run.state, self.seen)
+            for queue in QUEUES:
+                waiting = sum(len(self.seen.lists[queue, lane]) for lane in LANES)
+                assert self.seen.drains[queue] >= min(waiting, SLOTS), f"{queue}: {waiting} ready, and nobody is told"
+            if self.late or not self._behind():
+                break
+            self._advance()
+
+
+ENDING_OF = {
+    ("completed", False, False): Ending.COMPLETED,
+    ("failed", True, False): Ending.FAILED,
+    ("failed", True, True): Ending.TIMED_OUT,
+    ("failed", False, False): Ending.FATAL,
+    ("skipped", False, False): Ending.SKIPPED,
+    ("released", False, False): Ending.RELEASED,
+    ("lost", False, False): Ending.LOST,
+}
+
+
+def outcome_of(run: str, ref: Ref, fence: int, ending: Ending, value: int, *, fused: bool = False) -> OutcomeEntry:
+    """Give an attempt's ending as ``settle`` takes it."""
+    kind, retry, timed_out = next(told for told, known in ENDING_OF.items() if known is ending)
+    return OutcomeEntry(
+        run=run,
+        key=ref.key,
+        fence=fence,
+        kind=kind,
+        value=value,
+        failure='{"kind":"error"}' if kind == "failed" else "",
+        retry=retry,
+        delay_ms=DELAY_MS,
+        timed_out=timed_out,
+        fused=fused,
+    )
