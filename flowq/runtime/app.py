@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
+import mmap
 import os
 import signal
 import threading
@@ -42,7 +42,7 @@ def make_app(context: FlowContext) -> Celery:
 
 def attach(app: Celery, context: FlowContext) -> None:
     """Add flowq to a Celery app: one task and one step of its workers. The app's configuration is left alone."""
-    events_on: Any = multiprocessing.Value("b", 0, lock=False)  # set in the parent, read in its forked children
+    events_on = mmap.mmap(-1, 1)  # one byte of memory that the parent shares with its forked children
     processes: dict[int, WorkerProcess] = {}
     lock = threading.Lock()
 
@@ -70,7 +70,7 @@ def attach(app: Celery, context: FlowContext) -> None:
 
         def _ready(self, parent: Any) -> None:
             def look() -> None:
-                events_on.value = int(_sends_task_events(parent.consumer))
+                events_on[0] = int(_sends_task_events(parent.consumer))
 
             queues = [queue.name for queue in app.amqp.queues.consume_from.values()]
             name = f"{parent.hostname}/{os.getpid()}"
@@ -127,8 +127,8 @@ class Beacon(threading.Thread):
             logger.warning("could not say goodbye (%s); the fleet will notice", error)
 
 
-def _process(app: Celery, context: FlowContext, hostname: str, events_on: Any) -> WorkerProcess:
-    monitor = CeleryMonitor(app, hostname, lambda: bool(events_on.value))
+def _process(app: Celery, context: FlowContext, hostname: str, events_on: mmap.mmap) -> WorkerProcess:
+    monitor = CeleryMonitor(app, hostname, lambda: bool(events_on[0]))
     process = WorkerProcess(context, hostname, monitor)
     is_pool_child = current_process().name != "MainProcess"
 
