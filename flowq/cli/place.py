@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -21,6 +22,9 @@ WorkersOption = Annotated[
     typer.Option("--workers", min=1, max=64, help="Worker processes to start beside a private Redis; default: 2."),
 ]
 DEFAULT_WORKERS = 2
+
+CONNECT_S = 5.0
+"""How long a server may take to accept a connection."""
 
 
 def check_place(*, local: bool, connect: bool, workers: int | None) -> None:
@@ -63,14 +67,16 @@ def fleet(
 
 
 def _check_connection(context: FlowContext) -> None:
+    """Look whether Redis is there; with patience, as its client has, that would take as long as a run."""
     from flowq.runtime.state import State
 
-    url = context.settings.redis_url
+    parts = urlsplit(context.settings.redis_url)
+    place = parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]  # without the password
     try:
+        if parts.scheme != "unix":
+            socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 6379), timeout=CONNECT_S).close()
         State.of(context).client.ping()
-    except Exception as error:  # redis-py's own, which this layer does not know
-        parts = urlsplit(url)
-        place = parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]  # without the password
+    except Exception as error:  # redis-py's own too, which this layer does not know
         raise FleetProblem(
             f"no answer from Redis at {place} ({error}); is it running? FLOWQ_BROKER_URL and FLOWQ_STATE_URL say where"
         ) from error

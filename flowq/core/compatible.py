@@ -28,9 +28,9 @@ _MOMENTS = (datetime.date, datetime.time, datetime.timedelta)
 _LISTS = (list, tuple, set, frozenset, abc.Sequence, abc.Iterable, abc.Collection, abc.Set)
 _NUMBERS = ("bool", "number", "float", "decimal")
 _ACROSS = {
-    *((source, target) for source in _NUMBERS for target in _NUMBERS if (source, target) != ("float", "bool")),
-    *(("decimal", "text"), ("text", "decimal")),
-    *(("text", "moment"), ("moment", "text"), ("number", "moment"), ("float", "moment")),
+    *((source, target) for source in _NUMBERS for target in _NUMBERS),
+    *(("decimal", "text"), ("text", "decimal"), ("text", "moment"), ("moment", "text")),
+    *(("number", "moment"), ("float", "moment"), ("decimal", "moment")),
 }
 """Shapes, as _shape names them, of which the one may be read as the other."""
 _MAPS = (dict, abc.Mapping, abc.MutableMapping)
@@ -152,10 +152,12 @@ def _fields(annotation: Any) -> dict[str, _Field] | None:
         found = {name: _Field(info.return_type) for name, info in annotation.model_computed_fields.items()}
         for name, info in annotation.model_fields.items():
             alias = info.validation_alias or ""
-            known = isinstance(alias, str)  # else a path or a choice, which may be anywhere
-            found[name] = _Field(info.annotation, info.is_required() and known, alias if known else "")
+            if isinstance(alias, str):
+                found[name] = _Field(info.annotation, info.is_required(), alias)
+            else:  # a path or a choice: the value may be anywhere
+                found[name] = _Field(info.annotation)
         return found
-    if typing.is_typeddict(annotation):
+    if issubclass(annotation, dict) and hasattr(annotation, "__total__"):  # typing's TypedDict, or typing_extensions'
         required: frozenset[str] = getattr(annotation, "__required_keys__", frozenset())
         return {name: _Field(hint, name in required) for name, hint in _hints(annotation).items()}
     if is_dataclass(annotation):

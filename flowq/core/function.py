@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
+from pydantic_core import to_jsonable_python
+
 from flowq.core.config import FlowConfig
 from flowq.core.context import FlowContext
 from flowq.core.errors import DefinitionError, InputError
@@ -95,7 +97,10 @@ class FunctionFlow(Runnable, Generic[P, R]):
             kind = adapter(parameter.annotation)
             try:
                 value = kind.validate_python(bound.arguments[parameter.name])
-                given[parameter.name] = kind.dump_python(value, mode="json")
+                if parameter.annotation in (EMPTY, Any):
+                    given[parameter.name] = to_jsonable_python(value)  # as Any, NaN would be dumped as None
+                else:
+                    given[parameter.name] = kind.dump_python(value, mode="json")
             except ValueError as error:
                 raise InputError(f"flow {self.name!r}: input {parameter.name!r} cannot be used: {error}") from error
         return given

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +13,12 @@ from pydantic import ValidationError
 from flowq.core.args import Arg, sources
 from flowq.core.compatible import can_feed
 from flowq.core.config import FlowConfig
-from flowq.core.errors import CycleError, GraphError, InputError, TypeMismatchError
+from flowq.core.errors import CycleError, DefinitionError, GraphError, InputError, TypeMismatchError
 from flowq.core.processor import EMPTY, Parameter, Processor, adapter
 from flowq.core.types import DependencyType
+
+MAX_CYCLES = 20
+"""So many are reported at once; each costs a walk through the graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +82,29 @@ class Graph:
         return [*self._cycles(), *self._mismatches()]
 
     def _cycles(self) -> Iterator[GraphError]:
-        sorter: graphlib.TopologicalSorter[tuple[str, str]] = graphlib.TopologicalSorter()
+        waits_for: dict[tuple[str, str], set[tuple[str, str]]] = {}
         parents = {step.parent for step in self.steps.values() if step.parent is not None}
         for path, step in self.steps.items():
             # A parent opens when its own upstreams have settled; only then may its children start.
             children = {upstream for upstream in step.deps if self._is_child(upstream, path)}
-            sorter.add(("run", path), *(("run", upstream) for upstream in step.deps))
+            begins = waits_for["run", path] = {("run", upstream) for upstream in step.deps}
             if path in parents:
-                sorter.add(("open", path), *(("run", upstream) for upstream in step.deps if upstream not in children))
-                sorter.add(("run", path), ("open", path))
+                begins.add(("open", path))
+                begins = waits_for["open", path] = {("run", up) for up in step.deps if up not in children}
             if step.parent is not None:
-                sorter.add(("open", path) if path in parents else ("run", path), ("open", step.parent))
-        try:
-            sorter.prepare()
-        except graphlib.CycleError as error:
-            ring = [path for _, path in error.args[1]]
-            yield CycleError(
-                [name for position, name in enumerate(ring) if position == 0 or ring[position - 1] != name]
-            )
+                begins.add(("open", step.parent))
+        for _ in range(MAX_CYCLES):
+            try:
+                # Sorted: the same graph gives the same message in every process.
+                graphlib.TopologicalSorter({node: sorted(begins) for node, begins in waits_for.items()}).prepare()
+            except graphlib.CycleError as error:
+                ring = error.args[1]
+                names = [path for _, path in ring]
+                yield CycleError([name for i, name in enumerate(names) if i == 0 or names[i - 1] != name])
+                for before, after in itertools.pairwise(ring):  # what is left without it may hold other rings
+                    waits_for[after].discard(before)
+            else:
+                return
 
     def _is_child(self, path: str, parent: str) -> bool:
         step = self.steps.get(path)
@@ -103,6 +112,7 @@ class Graph:
 
     def _mismatches(self) -> Iterator[GraphError]:
         for step in self.steps.values():
+            yield from _unusable(step)
             for name, arg in step.args.items():
                 parameter = step.processor.signature.parameter(name)
                 if parameter is not None and parameter.annotation is not EMPTY:
@@ -112,20 +122,31 @@ class Graph:
             if step.processor.signature.input_model is not None:
                 yield from self._fields_feed(step, step.processor.signature.input_model.model_fields)
 
-    def _feeds(self, step: Step, parameter: str, arg: Arg, target: Any) -> Iterator[GraphError]:
+    def _feeds(
+        self, step: Step, parameter: str, arg: Arg, target: Any, within: Callable[[Any], Any] = lambda source: source
+    ) -> Iterator[GraphError]:
+        """Check an argument; ``within`` says of its annotation what it is part of, such as a list of it."""
         if arg[0] == "const":
+            if within(EMPTY) is not EMPTY:
+                return
             try:
                 adapter(target).validate_python(arg[1])
             except ValueError as error:
                 yield _mismatch(step, parameter, target, f"the constant {arg[1]!r:.80}", _first_line(error))
         elif arg[0] in ("input", "step"):
             source, origin = self._type_of(arg)
-            if not can_feed(source, target):
+            if not can_feed(within(source), target):
                 yield _mismatch(step, parameter, target, origin, "")
-        elif arg[0] == "list" and not can_feed(list[Any], target):
+        elif arg[0] == "list" and not can_feed(within(list[Any]), target):
             yield _mismatch(step, parameter, target, "a list", "")
-        elif arg[0] == "dict" and not can_feed(dict[str, Any], target):
+        elif arg[0] == "dict" and not can_feed(within(dict[str, Any]), target):
             yield _mismatch(step, parameter, target, "a dict", "")
+        elif arg[0] == "list":
+            for part in arg[1]:
+                yield from self._feeds(step, parameter, part, target, lambda source: within(_list_of(source)))
+        elif arg[0] == "dict":
+            for _, part in arg[1]:
+                yield from self._feeds(step, parameter, part, target, lambda source: within(_dict_of(source)))
 
     def _items_feed(self, step: Step, over: Arg) -> Iterator[GraphError]:
         parameter = step.processor.signature.parameter(step.item_parameter)
@@ -202,6 +223,22 @@ class Graph:
         return self
 
 
+def _unusable(step: Step) -> Iterator[GraphError]:
+    """Give the annotations that no value can be checked against."""
+    signature = step.processor.signature
+    annotations = {} if signature.takes_input else {p.name: p.annotation for p in signature.parameters}
+    for name, annotation in {**annotations, "return": signature.returns}.items():
+        try:
+            adapter(annotation)
+        except DefinitionError as error:
+            yield TypeMismatchError(
+                f"{step.path!r}: the annotation of {name!r} cannot be used: {str(error).splitlines()[0]}",
+                node=step.path,
+                field=name,
+                remedy="annotate it with plain types, a pydantic model, a dataclass or Any",
+            )
+
+
 def _misfits(step: Step, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Give the fields of a run's input that the step would take, but cannot, each with the reason."""
     signature = step.processor.signature
@@ -240,6 +277,10 @@ def _mismatch(step: Step, parameter: str, target: Any, origin: str, detail: str)
 
 def _list_of(annotation: Any) -> Any:
     return list[Any] if annotation is EMPTY else list[annotation]
+
+
+def _dict_of(annotation: Any) -> Any:
+    return dict[str, Any] if annotation is EMPTY else dict[str, annotation]
 
 
 def _first_line(error: ValueError) -> str:

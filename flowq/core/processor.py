@@ -201,9 +201,20 @@ def function_signature(function: Callable[..., Any], names: Mapping[str, Any] | 
     )
 
 
-@lru_cache(maxsize=4096)
 def adapter(annotation: Any) -> TypeAdapter[Any]:
-    """Give the validator and serialiser of an annotation; of anything, if there is none."""
+    """Give the validator and serialiser of an annotation; of anything, if there is none.
+
+    Raises:
+        DefinitionError: there is none for this annotation, such as a class that pydantic knows nothing of.
+    """
+    try:
+        return _adapter(annotation)
+    except TypeError:  # an annotation that cannot be hashed, such as Annotated[int, []]
+        return _adapter.__wrapped__(annotation)
+
+
+@lru_cache(maxsize=4096)
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(Any if annotation is EMPTY else annotation)
     except Exception as error:

@@ -12,7 +12,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic_core import to_jsonable_python
 
-from flowq.core.args import ITEM, Arg
+from flowq.core.args import ITEM, WHOLE_INPUT, Arg
 from flowq.core.config import FlowConfig
 from flowq.core.errors import (
     DefinitionError,
@@ -131,7 +131,7 @@ class Writer:
                     remedy="pass plain data, or load it in a task",
                 )
             )
-            return ("const", None)
+            return WHOLE_INPUT  # something that fits anywhere: one problem is enough
 
 
 def _holds_symbols(values: Iterable[Any]) -> bool:

@@ -14,6 +14,7 @@ r     a reference, JSON: ``{"digest": …, "size": …}``; the value lies in the
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import zstandard
@@ -115,13 +116,18 @@ def decompress(data: bytes, limit: int) -> bytes:
 
 def _dump(kind: TypeAdapter[Any], value: Any) -> bytes:
     try:
-        # Not dump_json: NaN and the infinities are values of float like any other, and it would turn them into null.
-        return to_json(kind.dump_python(value, mode="json"), inf_nan_mode="constants")
+        data = kind.dump_json(value)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise OutputError(
             f"the output ({type(value).__name__}) cannot be written as JSON: {error}; return plain data, a pydantic"
             " model or a dataclass, or annotate the return type"
         ) from error
+    if b"null" in data:  # it may stand for NaN or an infinity, which are values of float like any other
+        with contextlib.suppress(ValueError):
+            exact = to_json(kind.dump_python(value), inf_nan_mode="constants")
+            if b"NaN" in exact or b"Infinity" in exact:
+                return exact
+    return data
 
 
 def _explain(error: ValueError) -> str:

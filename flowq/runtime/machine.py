@@ -15,7 +15,8 @@ both with the same events, replays and reorderings.
     any of them ── Cancel ──▶ CANCELLED
 
 A *map* is claimed once, to open its items (Extend); it stays RUNNING until all of them are settled. Its required
-downstream fails with the first failed item; its optional downstream waits for all.
+downstream fails with the first failed item; its optional downstream waits for all. A map that fails before all its
+items are open takes those that are along: they are CANCELLED.
 """
 
 from __future__ import annotations
@@ -209,10 +210,9 @@ def start(plan: Plan) -> tuple[RunState, list[Command]]:
     state = RunState(plan, remaining=len(plan))
     commands: list[Command] = []
     for index, node in enumerate(plan.nodes):
-        waiting = len(node.edges)
-        ref = Ref(index)
-        state.nodes[ref] = NodeState(READY if waiting == 0 else P, waiting)
-        if waiting == 0:
+        ref, waiting = Ref(index), len(node.edges)
+        state.nodes[ref] = NodeState(P if waiting else READY, waiting)
+        if not waiting:
             commands.append(Enqueue(ref))
     _end_if_done(state, commands)
     return state, commands
@@ -286,8 +286,8 @@ def _extend(state: RunState, node: NodeState, event: Extend, commands: list[Comm
         node.opened = item + 1
     if node.opened == node.total:
         node.fence = 0  # nobody needs to hold the map itself any longer
-        for ref, status in _map_settled(event.ref, node):
-            _settle(state, ref, status, commands)
+        if node.settled == node.total:
+            _settle(state, event.ref, node.broken or COMPLETED, commands)
 
 
 def _expire(state: RunState, node: NodeState, event: Expire, commands: list[Command]) -> None:
@@ -313,14 +313,18 @@ def _due(state: RunState, node: NodeState, event: Due, commands: list[Command]) 
 
 def _cancel(state: RunState, commands: list[Command]) -> None:
     for ref, node in state.nodes.items():
-        if not node.status.is_final:
-            if node.fence:
-                commands.append(Stop(ref, node.fence))
-            node.status, node.fence, node.reason = NodeStatus.CANCELLED, 0, MissingReason.CANCELLED
-            commands.append(Announce(ref, NodeStatus.CANCELLED))
+        _give_up(ref, node, commands)
     state.remaining = 0
     state.status = FlowStatus.CANCELLED
     commands.append(End(state.status))
+
+
+def _give_up(ref: Ref, node: NodeState, commands: list[Command]) -> None:
+    if node.status not in FINAL:
+        if node.fence:
+            commands.append(Stop(ref, node.fence))
+        node.status, node.fence, node.reason = NodeStatus.CANCELLED, 0, MissingReason.CANCELLED
+        commands.append(Announce(ref, NodeStatus.CANCELLED))
 
 
 TABLE: dict[tuple[NodeStatus, type], Callable[..., None]] = {
@@ -358,6 +362,8 @@ def _settle(state: RunState, ref: Ref, status: NodeStatus, commands: list[Comman
         if ref.item >= 0:
             pending.extend(_item_settled(state, Ref(ref.node), status))
             continue
+        for item in range(node.opened if node.settled < node.opened else 0):
+            _give_up(Ref(ref.node, item), state.nodes[Ref(ref.node, item)], commands)
         state.remaining -= 1
         if not state.plan.downstream[ref.node] and status not in (COMPLETED, SKIPPED):
             state.bad_sinks += 1
@@ -377,8 +383,6 @@ def _settle(state: RunState, ref: Ref, status: NodeStatus, commands: list[Comman
 def _item_settled(state: RunState, ref: Ref, status: NodeStatus) -> Iterator[tuple[Ref, NodeStatus]]:
     """Count an item, and give what its end settles: the map, and what requires the whole map."""
     node = state.nodes[ref]
-    if node.status in FINAL:
-        return
     node.settled += 1
     if status is not COMPLETED:
         if node.broken is None:
@@ -386,11 +390,7 @@ def _item_settled(state: RunState, ref: Ref, status: NodeStatus) -> Iterator[tup
             yield from ((Ref(index), CASCADE[status]) for index, required in edges if required)
         if node.broken is not FAILED:
             node.broken = status
-    yield from _map_settled(ref, node)
-
-
-def _map_settled(ref: Ref, node: NodeState) -> Iterator[tuple[Ref, NodeStatus]]:
-    if node.settled == node.opened == node.total:
+    if node.settled == node.total:
         yield ref, node.broken or COMPLETED
 
 

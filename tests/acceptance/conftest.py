@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,13 +25,18 @@ class Command:
         self.mark = uuid.uuid4().hex
         self._logs = folder / f".{self.mark}"
         self._logs.mkdir()
-        self._stdin = self._logs / "stdin"
-        self._stdin.write_text(given or "")
-        with self._stdin.open() as stdin, self._log("stdout").open("wb") as out, self._log("stderr").open("wb") as err:
+        self._log("stdin").write_text(given or "")
+        # Not below the folder: a socket's path must be short.
+        self.temporary = Path(tempfile.mkdtemp(prefix="acceptance-"))
+        with (
+            self._log("stdin").open() as stdin,
+            self._log("stdout").open("wb") as out,
+            self._log("stderr").open("wb") as err,
+        ):
             self.process = subprocess.Popen(
                 [str(FLOWQ), *arguments],
                 cwd=folder,
-                env=environ | {MARK: self.mark},
+                env=environ | {MARK: self.mark, "TMPDIR": str(self.temporary)},
                 stdin=stdin,
                 stdout=out,
                 stderr=err,
@@ -77,10 +83,15 @@ class Command:
                 continue
         return found
 
+    def files(self) -> list[Path]:
+        """What it has put into the folder for temporary files; without billiard's empty ones, if that was killed."""
+        found = self.temporary.iterdir()
+        return [path for path in found if not (path.name.startswith("pymp-") and not any(path.iterdir()))]
+
     def assert_nothing_left(self, timeout_s: float = 10) -> None:
-        """Fail if a process is left; those that end by themselves (after SIGKILL) are given the time."""
+        """Fail if a process or a temporary file is left; what cleans up by itself (after SIGKILL) is given the time."""
         deadline = time.monotonic() + timeout_s
-        while left := self.processes():
+        while left := [*self.processes().items(), *self.files()]:
             if time.monotonic() > deadline:
                 pytest.fail(f"left behind: {left}")
             time.sleep(0.02)
@@ -93,6 +104,7 @@ class Command:
                 continue
         self.process.wait()
         shutil.rmtree(self._logs, ignore_errors=True)
+        shutil.rmtree(self.temporary, ignore_errors=True)
 
     def _log(self, name: str) -> Path:
         return self._logs / name
@@ -106,7 +118,7 @@ class Terminal:
         self._started: list[Command] = []
 
     def start(self, *arguments: str, given: str | None = None, **environ: str) -> Command:
-        """Start ``flowq`` with these arguments; ``given`` is its stdin, ``environ`` is set besides PATH and the like."""
+        """Start ``flowq`` with these arguments; ``given`` is its stdin, ``environ`` is added to PATH and so on."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWQ_", "PYTHON"))}
         command = Command(list(arguments), self.folder, inherited | environ, given)
         self._started.append(command)

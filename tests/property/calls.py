@@ -42,7 +42,7 @@ class Calls:
         self._scripts._loaded = load(client, changes or {})
         self._numbers = itertools.count()
 
-    def send(self, name: str, **given: Any) -> tuple[Sent, Any]:
+    def send(self, name: str, /, **given: Any) -> tuple[Sent, Any]:
         """Call a script by name."""
         sent = Sent(next(self._numbers), name, given)
         return sent, self.again(sent)
@@ -93,3 +93,7 @@ def sized(budget: int = 2000, inline: int = 32, batch: int = 500) -> dict[str, l
         ],
         "sweep": [("local BATCH = 500 ", f"local BATCH = {batch} ")],
     }
+
+
+def merged(first: Changes, second: Changes) -> Changes:
+    return {name: [*first.get(name, ()), *second.get(name, ())] for name in first.keys() | second.keys()}

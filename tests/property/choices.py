@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 Choose: TypeAlias = Callable[[int], int]
@@ -31,6 +31,7 @@ def examples(number: int) -> Callable[[Test], Test]:
         deadline=None,
         database=None,
         print_blob=True,
+        phases=[Phase.generate, Phase.shrink],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
     )
     return cast("Callable[[Test], Test]", chosen)

@@ -201,6 +201,9 @@ class Drive:
                 assert command.status in FINAL
                 self.final[command.ref] = command.status
                 self.running.pop(command.ref, None)
+                if command.status is NodeStatus.CANCELLED:
+                    self.ready = [ref for ref in self.ready if ref != command.ref]
+                    self.timers = {timer for timer in self.timers if timer[0] != command.ref}
             elif isinstance(command, machine.Stop):
                 assert self.running.get(command.ref) == command.fence != 0, command
             elif isinstance(command, machine.End):

@@ -3,8 +3,9 @@
 Nothing here knows the state machine, its events or its counters: only the plan's edges, and these sentences. A node
 runs when every upstream is settled and every required one completed. A required upstream that ends otherwise makes it
 UPSTREAM_FAILED, or SKIPPED if the upstream was skipped. A map's required downstream goes by its first item that did not
-complete; its optional downstream waits for all. Failures are tried again as the policy says, crashes up to their own
-budget. A run is COMPLETED when every sink is COMPLETED or SKIPPED; CANCELLED if cancelled; else FAILED.
+complete; its optional downstream waits for all; a map that fails before all its items are open takes those along that
+are. Failures are tried again as the policy says, crashes up to their own budget. A run is COMPLETED when every sink is
+COMPLETED or SKIPPED; CANCELLED if cancelled; else FAILED.
 """
 
 from __future__ import annotations
@@ -118,7 +119,9 @@ def check_end(plan: Plan, fates: Fates, seen: Mapping[Ref, Stand], status: FlowS
     for index, node in enumerate(plan.nodes):  # upstreams come first
         _check_node(plan, fates, seen, Ref(index), node)
     for ref, one in seen.items():
-        assert cancelled or one.status is not NodeStatus.CANCELLED, (ref, one)
+        assert one.status.is_final, (ref, one)
+        gave_up = ref.item >= 0 and fates.of(Ref(ref.node)).settled.status is not NodeStatus.COMPLETED
+        assert cancelled or gave_up or one.status is not NodeStatus.CANCELLED, (ref, one)
     sources = {edge.upstream for node in plan.nodes for edge in node.edges}
     sinks = [seen[Ref(index)].status for index in range(len(plan.nodes)) if index not in sources]
     if cancelled:
@@ -166,8 +169,6 @@ def _blocks(plan: Plan, seen: Mapping[Ref, Stand], upstream: int) -> set[NodeSta
 
     Of a map with several items that did not complete, which one was first is not known here.
     """
-    items = [one for ref, one in seen.items() if ref.node == upstream]  # the node itself is among them
-    ends = {one.status for one in items if one.status.is_final} - {NodeStatus.COMPLETED}
-    if NodeStatus.COMPLETED is seen[Ref(upstream)].status:
-        assert not ends, (upstream, ends)
+    items = {one.status for ref, one in seen.items() if ref.node == upstream and ref.item >= 0}
+    ends = (items - {NodeStatus.CANCELLED} | {seen[Ref(upstream)].status}) - {NodeStatus.COMPLETED}
     return {NodeStatus.UPSTREAM_FAILED if status in BAD else status for status in ends}

@@ -18,9 +18,10 @@ from flowq.runtime import machine
 from flowq.runtime.machine import Ref, RunState
 from flowq.runtime.rows import inputs_of, reads_input, rows_of
 from flowq.runtime.scripts import Claimed, Next, OutcomeEntry, WakeUp
-from tests.property.calls import LONG_S, Calls, Sent
-from tests.property.choices import Choose, one_of, some_of
+from tests.property.calls import LONG_S, Calls, Changes, Sent, merged, sized
+from tests.property.choices import Choose, one_of, seeded, some_of
 from tests.property.drive import event_of
+from tests.property.graphs import random_plan
 from tests.property.look import LANES, Seen, check_run, look
 from tests.property.reference import ENDINGS, Ending, Fates, check_end
 
@@ -189,7 +190,9 @@ class Twin:
 
     def _claim(self, drain: dict[str, Any] | None = None) -> None:
         drain = drain or self._drain()
-        self._claimed(self._call("claim", **drain), drain)
+        reply = self._call("claim", **drain)
+        self.past[-1].claims = reply.claims
+        self._claimed(reply, drain)
 
     def _settle(self) -> None:
         work = [(run, ref) for run, ref in self._at_work() if run.opens(ref) < 0 and run.ending(ref) is not Ending.LOST]
@@ -207,6 +210,7 @@ class Twin:
         hands = inline and drain["token"] != ""
         for position, outcome in enumerate(outcomes):
             self._settled(outcome, values, taken=position not in reply.stale, hands=hands)
+        self.past[-1].claims = reply.claims
         self._claimed(reply, drain, hands=hands)
         self.seen = self._look()
         assert self._behind() - behind <= set(reply.unfinished) <= self._behind(), "the caller goes on with nothing"
@@ -272,16 +276,17 @@ class Twin:
             run.held[ref] = claim
             if run.is_map(ref):
                 run.chunks[ref] = 0 if self.late else run.fates.of(ref).opened[run.ended.get(ref, 0)]
-            if hands and spec.placement is FlowType.INLINE and (run.id, ref) in self.fresh and not sum(taken.values()):
+            # A call may also go on with what another one has left over.
+            is_new = (run.id, ref) in self.fresh or self.late
+            if hands and spec.placement is FlowType.INLINE and is_new and not any(taken.values()):
                 handed += 1
             else:
                 assert (spec.queue or "main") == drain["queue"], claim
                 taken["thread" if spec.placement is FlowType.THREAD else "process"] += 1
-        self.past[-1].claims = reply.claims
         self.seen = self._look()
         for lane in LANES:
             assert taken[lane] <= drain[lane] or handed, (lane, taken, drain)
-            waits = any(self.seen.runs[entry.split()[0]].is_open for entry in self.seen.lists[drain["queue"], lane])
+            waits = self._live(self.seen)[drain["queue"], lane]
             is_asked = drain["token"] != "" and not (lane == "process" and handed) and self.limits.is_large
             assert taken[lane] == drain[lane] or not waits or not is_asked, (lane, taken, drain)
 
@@ -307,6 +312,7 @@ class Twin:
             wrong = {"fence": fence if gap else fence - 1, "offset": opened + gap}
             counted, _ = self._call("extend", run=run.id, key=ref.key, **wrong, total=total, values=[b"?"])
             assert not counted
+            self.past.pop()  # what was a gap now need not be one later
             return
         count = most - self.choose(most) if most else 0
         # A call that is repeated after a crash begins with items that are open already.
@@ -404,7 +410,7 @@ class Twin:
                 holds = self.runs[given["run"]].holds(Ref.parse(given["key"]), given["fence"])
                 assert bool(reply[0]) == (holds and given["offset"] <= node.opened)
             case "submit":
-                assert reply == (True, [])
+                assert reply[0] is True
             case "cancel":
                 assert reply == self.runs[given["run"]].state.status
         if claims:
@@ -412,7 +418,7 @@ class Twin:
             past.claims = claims
             return
         after = self._look()
-        assert after.lists == before.lists, sent
+        assert self._live(after) == self._live(before), sent
         assert after.timers == before.timers, sent
         assert after.leases.keys() == before.leases.keys(), sent
         for run_id, run in after.runs.items():
@@ -430,7 +436,10 @@ class Twin:
             for token in self.calls.client.zrange(drains, 0, -1):
                 self._make_due(drains, token)
         while self.seen.leases or self.seen.timers:
-            for key, members in ((self.calls.keys.leases, self.seen.leases), (self.calls.keys.timers, self.seen.timers)):
+            for key, members in (
+                (self.calls.keys.leases, self.seen.leases),
+                (self.calls.keys.timers, self.seen.timers),
+            ):
                 for member in members:
                     self._make_due(key, member)
             self._call("sweep", worker="w", every_ms=0)
@@ -446,7 +455,7 @@ class Twin:
 
     # ── what both say
 
-    def _call(self, name: str, **given: Any) -> Any:
+    def _call(self, name: str, /, **given: Any) -> Any:
         self.fresh.clear()
         sent, reply = self.calls.send(name, **given)
         if name in ("submit", "claim", "settle", "extend", "cancel"):
@@ -476,6 +485,15 @@ class Twin:
         runs = self.runs.values()
         return [(run, ref) for run in runs for ref, claim in run.held.items() if run.holds(ref, claim.fence)]
 
+    def _live(self, seen: Seen) -> dict[tuple[str, str], list[str]]:
+        """Give the lists without what leads nowhere: entries of ended runs and of maps that gave up."""
+
+        def is_live(entry: str) -> bool:
+            run, ref = self.runs[entry.split()[0]], Ref.parse(entry.split()[1])
+            return seen.runs[run.id].is_open and run.state.nodes[ref].status is not NodeStatus.CANCELLED
+
+        return {place: [entry for entry in entries if is_live(entry)] for place, entries in seen.lists.items()}
+
     def _behind(self) -> set[str]:
         return {run for run, seen in self.seen.runs.items() if seen.todo}
 
@@ -493,6 +511,17 @@ class Twin:
             if self.late or not self._behind():
                 break
             self._advance()
+
+
+def random_twin(client: Any, seed: int, changes: Changes | None = None) -> Twin:
+    """Give one to three runs that are the same for a seed; ``changes`` to the scripts beside the limits."""
+    choose = seeded(seed)
+    limits = Limits()
+    if seed % 3:
+        limits = Limits(one_of(choose, (1, 2, 3, 7)), one_of(choose, (1, 2, 32)), one_of(choose, (1, 2, 500)))
+    plans = [random_plan(choose) for _ in range(1 + choose(2))]
+    plans += plans[: choose(2)]
+    return Twin(Calls(client, merged(sized(*limits), changes or {})), choose, plans, limits, late=seed % 3 == 2)
 
 
 ENDING_OF = {

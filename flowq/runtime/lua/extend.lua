@@ -27,11 +27,12 @@ for first = 2 + map.opened - header.offset, last, 500 do
   call('RPUSH', list, unpack(entries))
   touched[queue] = true
 end
-record.more = table.concat({map.total, map.opened, map.settled, map.broken or ''}, ',')
+record.more = more_of(map)
 if map.opened < map.total then
   write(run, header.key, record)
 else
   call('ZREM', key_of('leases'), lease_of(run, header.key, record.fence))
+  if record.attempt > 1 then call('HDEL', run.base .. ':failures', header.key) end
   record.fence = 0
   if map.settled == map.total then
     settle(run, header.key, record, map.broken or 'completed')

@@ -79,23 +79,30 @@ local function map_of(more)
           broken = broken ~= '' and broken or nil}
 end
 
+local function more_of(map) return table.concat({map.total, map.opened, map.settled, map.broken or ''}, ',') end
+
+local function parse(text)
+  local status, attempt, crashes, fence, started, ended, worker, more =
+    string.match(text, '^([^|]*)|(%d*)|(%d*)|(%d*)|(%d*)|(%d*)|([^|]*)|(.*)$')
+  return {status = status, attempt = tonumber(attempt), crashes = tonumber(crashes), fence = tonumber(fence),
+          started = started, ended = ended, worker = worker, more = more}
+end
+
 -- What is known of a node or item; nil if the plan has no such node, or the map is not open so far.
 local function record_of(run, key)
-  local text = call('HGET', run.nodes, key)
-  if text then
-    local status, attempt, crashes, fence, started, ended, worker, more =
-      string.match(text, '^([^|]*)|(%d*)|(%d*)|(%d*)|(%d*)|(%d*)|([^|]*)|(.*)$')
-    return {status = status, attempt = tonumber(attempt), crashes = tonumber(crashes), fence = tonumber(fence),
-            started = started, ended = ended, worker = worker, more = more}
-  end
   local node, item = split(key)
-  local row = row_of(run, node)
-  if not row then return nil end
-  local record = {status = 'ready', attempt = 0, crashes = 0, fence = 0, started = '', ended = '', worker = '', more = ''}
+  local text = call('HGET', run.nodes, key)
+  local record = parse(text or 'ready|0|0|0||||')
+  if not text then
+    local row = row_of(run, node)
+    if not row then return nil end
+    if not item and row[3] > 0 then record.status, record.more = 'pending', row[3] end
+  end
   if item then
-    if tonumber(item) >= map_of(record_of(run, node).more).opened then return nil end
-  elseif row[3] > 0 then
-    record.status, record.more = 'pending', row[3]
+    local map = record_of(run, node)
+    if tonumber(item) >= map_of(map.more).opened then return nil end
+    -- A map that fails before all its items are open takes along those that are; it writes nothing to them.
+    if FINAL[map.status] and not FINAL[record.status] then record.status = 'cancelled' end
   end
   return record
 end
@@ -150,48 +157,51 @@ local function finish(run, status)
   call('PUBLISH', key_of('finished'), run.id)
 end
 
-local settle
+local settle_item
 local function later(run, ...)
   call('RPUSH', run.base .. ':todo', table.concat({...}, ' '))
   run.todo = true
 end
 
--- Settle a node or an item; the last item of a map settles the map. What follows downstream goes onto the todo list.
-function settle(run, key, record, status, reason)
+-- Settle a node or an item. What follows downstream goes onto the todo list.
+local function settle(run, key, record, status, reason)
   record.status, record.fence, record.ended = status, 0, now
-  local counts = string.match(record.more, '^.*,')
-  if not counts then
+  local map = map_of(record.more)
+  if map.total < 0 then
     record.more = reason or ''
-  elseif reason then -- a map that failed by itself, with some items open
-    record.more = counts .. reason
+  elseif reason then -- the map failed before all its items were open: those that are left count no longer
+    count(run, 'total', map.settled - map.total)
+    map.broken = reason
+    record.more = more_of(map)
   end
   write(run, key, record)
   announce(run, key, record)
   count(run, 'settled', 1)
   count(run, status, 1)
   local node, item = split(key)
-  if not item then
-    count(run, 'remaining', -1)
-    if #row_of(run, node)[9] > 0 then
-      later(run, node, status, 0)
-    elseif status ~= 'completed' and status ~= 'skipped' then
-      count(run, 'bad_sinks', 1)
-    end
-    return
+  if item then return settle_item(run, node, status) end
+  count(run, 'remaining', -1)
+  if #row_of(run, node)[9] > 0 then
+    later(run, node, status, 0)
+  elseif status ~= 'completed' and status ~= 'skipped' then
+    count(run, 'bad_sinks', 1)
   end
-  local map = record_of(run, node)
-  if FINAL[map.status] then return end
-  local progress = map_of(map.more)
-  progress.settled = progress.settled + 1
+end
+
+-- Count an item for its map; the last one settles the map, the first bad one what requires all of them.
+function settle_item(run, node, status)
+  local record = record_of(run, node)
+  local map = map_of(record.more)
+  map.settled = map.settled + 1
   if status ~= 'completed' then
-    if not progress.broken then later(run, node, status, 0, 'required') end
-    if progress.broken ~= 'failed' then progress.broken = status end
+    if not map.broken then later(run, node, status, 0, 'required') end
+    if map.broken ~= 'failed' then map.broken = status end
   end
-  map.more = table.concat({progress.total, progress.opened, progress.settled, progress.broken or ''}, ',')
-  if progress.settled == progress.total then
-    settle(run, node, map, progress.broken or 'completed')
+  record.more = more_of(map)
+  if map.settled == map.total then
+    settle(run, node, record, map.broken or 'completed')
   else
-    write(run, node, map)
+    write(run, node, record)
   end
 end
 
@@ -286,9 +296,13 @@ local function wake_ups()
     local slots = 0
     for _, of_worker in ipairs(call('HVALS', key_of('queue', queue, 'slots'))) do slots = slots + tonumber(of_worker) end
     local free = math.max(1, slots) - call('ZCARD', drains)
-    for number = 1, math.min(waiting, free) do
+    for number = 1, waiting do
       local token = header.call .. '-' .. queue .. '-' .. number
-      call('ZADD', drains, now + header.wake_ms, token)
+      if not call('ZSCORE', drains, token) then -- else this call is repeated, and nobody has sent it
+        if free <= 0 then break end
+        free = free - 1
+        call('ZADD', drains, now + header.wake_ms, token)
+      end
       wakes[#wakes + 1] = {queue, token}
     end
     call('SADD', key_of('queues'), queue)
@@ -361,6 +375,7 @@ local function next_claims()
   local said = call('GET', replies)
   if said then
     claim_again(said, claims)
+    touched[header.queue] = true
   else
     for _, entry in ipairs(inline) do claim(entry[1], entry[2], claims) end
     if #claims == 0 then take(header.queue, 'process', header.process, claims) end

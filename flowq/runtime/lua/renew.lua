@@ -1,15 +1,15 @@
 -- renew: lease_ms leases tokens
 -- Prolong leases ("run key fence") and drains ("queue token") that are still held. Returns the positions of leases that
--- are lost: taken away, settled, or of a run that was cancelled.
+-- are lost: taken away, settled, or of a run that was cancelled or a map that failed.
 local lost, leases = {}, key_of('leases')
 for position, lease in ipairs(header.leases) do
-  local id = string.match(lease, '^(%S+) ')
+  local id, key, fence = string.match(lease, '^(%S+) (%S+) (%S+)$')
   local run = run_of(id)
-  if not is_open(run) or not call('ZSCORE', leases, lease) then
+  if holds(is_open(run) and record_of(run, key), tonumber(fence)) then
+    call('ZADD', leases, now + header.lease_ms, lease)
+  else
     call('ZREM', leases, lease)
     lost[#lost + 1] = position - 1
-  else
-    call('ZADD', leases, 'XX', now + header.lease_ms, lease)
   end
 end
 for _, entry in ipairs(header.tokens) do

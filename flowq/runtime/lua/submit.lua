@@ -2,6 +2,7 @@
 -- Start a run. ARGV: header, input, plan document, rows… (the last two only if the plan may be unknown).
 -- Replay: a run that exists is left alone. Returns {'ok' | 'plan_unknown', wake-ups}.
 local base, plan = key_of('run', header.run), key_of('plan', header.plan)
+for _, group in ipairs(header.sources) do touched[group[2] ~= '' and group[2] or header.queue] = true end
 if call('EXISTS', base) == 1 then return {'ok', wake_ups()} end
 if call('EXISTS', plan) == 0 then
   if #ARGV < 3 then return {'plan_unknown', {}} end
@@ -34,6 +35,5 @@ for _, group in ipairs(header.sources) do
     end
     call('RPUSH', list, unpack(entries))
   end
-  touched[queue] = true
 end
 return {'ok', wake_ups()}
