@@ -28,7 +28,7 @@ unit: setup ## Run the fast ring: pure, no server, seconds
 	$(BIN)/pytest tests/unit
 
 test: setup lint ## Run everything a change must pass: lint, then every ring of tests
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadscope
 
 lint: setup ## Check style, types and layers
 	$(BIN)/ruff check

@@ -271,12 +271,6 @@ def _described(processor: Any) -> Processor:
 
 
 def _effective(processor: Any, config: FlowConfig) -> FlowConfig:
-    if processor is None:
-        return (
-            config
-            if config.flow_type is FlowType.SEQUENTIAL
-            else config.model_copy(update={"flow_type": FlowType.INLINE})
-        )
     if isinstance(processor, Task):
         own = {name: getattr(processor.config, name) for name in processor.config.model_fields_set}
         given = {name: getattr(config, name) for name in config.model_fields_set}

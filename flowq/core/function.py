@@ -14,7 +14,7 @@ from pydantic_core import to_jsonable_python
 from flowq.core.config import FlowConfig
 from flowq.core.context import FlowContext
 from flowq.core.errors import DefinitionError, InputError
-from flowq.core.graph import Dependency, Graph, Step
+from flowq.core.graph import Dependency, Graph, Step, first_problem
 from flowq.core.handle import Handle
 from flowq.core.processor import EMPTY, adapter, function_signature
 from flowq.core.registry import REGISTRY
@@ -22,7 +22,7 @@ from flowq.core.result import FlowResult
 from flowq.core.runnable import Runnable
 from flowq.core.structural import COLLECT
 from flowq.core.task import WRITER, Input, Output, Writer
-from flowq.core.types import DependencyType, FlowType
+from flowq.core.types import DependencyType
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -102,7 +102,8 @@ class FunctionFlow(Runnable, Generic[P, R]):
                 else:
                     given[parameter.name] = kind.dump_python(value, mode="json")
             except ValueError as error:
-                raise InputError(f"flow {self.name!r}: input {parameter.name!r} cannot be used: {error}") from error
+                detail = first_problem(error)
+                raise InputError(f"flow {self.name!r}: input {parameter.name!r} cannot be used: {detail}") from error
         return given
 
     def _build(self) -> Graph:
@@ -130,7 +131,7 @@ class FunctionFlow(Runnable, Generic[P, R]):
         return returned.step, returns
 
     def _collect(self, writer: Writer, path: str, parent: str | None, value: Any) -> Output:
-        config = FlowConfig(name=path.rpartition("/")[2], flow_type=FlowType.INLINE)
+        config = FlowConfig(name=path.rpartition("/")[2])
         return writer.add(Step(path, parent, config, COLLECT), {"value": value}, ())
 
     def _nest(self, writer: Writer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Output:
@@ -138,7 +139,7 @@ class FunctionFlow(Runnable, Generic[P, R]):
         after = kwargs.pop("after", ())
         path = writer.path(self.name, explicit=False)
         parent = writer.parents[-1] if writer.parents else None
-        config = FlowConfig(name=path.rpartition("/")[2], flow_type=FlowType.INLINE)
+        config = FlowConfig(name=path.rpartition("/")[2])
         join = Step(path, parent, config, COLLECT)
         writer.steps[path] = join  # its place is taken before its children are written
         writer.parents.append(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import graphlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +112,7 @@ class Graph:
         return step is not None and step.parent == parent
 
     def _mismatches(self) -> Iterator[GraphError]:
+        given = self.input_fields().keys()
         for step in self.steps.values():
             yield from _unusable(step)
             for name, arg in step.args.items():
@@ -120,7 +122,7 @@ class Graph:
             if step.over is not None:
                 yield from self._items_feed(step, step.over)
             if step.processor.signature.input_model is not None:
-                yield from self._fields_feed(step, step.processor.signature.input_model.model_fields)
+                yield from self._fields_feed(step, step.processor.signature.input_model.model_fields, given)
 
     def _feeds(
         self, step: Step, parameter: str, arg: Arg, target: Any, within: Callable[[Any], Any] = lambda source: source
@@ -132,7 +134,7 @@ class Graph:
             try:
                 adapter(target).validate_python(arg[1])
             except ValueError as error:
-                yield _mismatch(step, parameter, target, f"the constant {arg[1]!r:.80}", _first_line(error))
+                yield _mismatch(step, parameter, target, f"the constant {arg[1]!r:.80}", first_problem(error))
         elif arg[0] in ("input", "step"):
             source, origin = self._type_of(arg)
             if not can_feed(within(source), target):
@@ -170,9 +172,8 @@ class Graph:
             returns = _list_of(returns)
         return returns, f"upstream {upstream.path!r} (returns {_show(returns)})"
 
-    def _fields_feed(self, step: Step, fields: Mapping[str, Any]) -> Iterator[GraphError]:
+    def _fields_feed(self, step: Step, fields: Mapping[str, Any], given: AbstractSet[str]) -> Iterator[GraphError]:
         """A class's Input is filled from the run's input, then from required upstreams' fields of the same name."""
-        given = self.input_fields()
         for upstream, dependency in step.deps.items():
             source = self.steps[upstream].processor.signature.returns
             outputs = getattr(source, "model_fields", None)
@@ -256,7 +257,7 @@ def _misfits(step: Step, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             try:
                 adapter(parameter.annotation).validate_python(given[arg[1]])
             except ValueError as error:
-                yield arg[1], f"it takes {_show(parameter.annotation)}, and {_first_line(error)}"
+                yield arg[1], f"it takes {_show(parameter.annotation)}, and {first_problem(error)}"
 
 
 def value_sources(step: Step) -> set[str]:
@@ -283,7 +284,8 @@ def _dict_of(annotation: Any) -> Any:
     return dict[str, Any] if annotation is EMPTY else dict[str, annotation]
 
 
-def _first_line(error: ValueError) -> str:
+def first_problem(error: ValueError) -> str:
+    """Say in one line what is wrong; of pydantic's errors, the first."""
     errors = getattr(error, "errors", None)
     return str(errors()[0]["msg"]) if callable(errors) else str(error)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from flowq.core.errors import DefinitionError, UnknownProcessorError
-from flowq.core.processor import Processor, describe, rebuild
+from flowq.core.processor import Processor, adapter, describe, rebuild
 
 
 class NamedFlow(Protocol):
@@ -83,6 +83,12 @@ class Registry:
             f"this process does not know the processor {key!r}; add its module to FLOWQ_INCLUDE"
             f" (included: {', '.join(sorted(self._included)) or 'none'})"
         )
+
+    def warm_up(self) -> None:
+        """Make the validators of all known signatures now, and not when a node waits for them."""
+        for processor in list(self._known.values()):
+            for annotation in (processor.signature.returns, *(p.annotation for p in processor.signature.parameters)):
+                adapter(annotation)
 
     def modules(self) -> list[str]:
         """Give the modules of all known processors that another process can import."""

@@ -14,6 +14,7 @@ from graphlib import TopologicalSorter
 
 from flowq.core.args import Arg, rewrite
 from flowq.core.graph import Dependency, Graph, Step
+from flowq.core.structural import COLLECT
 from flowq.core.types import DependencyType, FlowType
 from flowq.plan.model import Edge, Node, Plan
 
@@ -79,17 +80,15 @@ def _requires_sibling(draft: Draft, node: DraftNode) -> bool:
 
 
 def place(draft: Draft) -> Draft:
-    """Give every node a placement; PARALLEL and SEQUENTIAL order children, and place a parent like any other."""
-    order_only = (FlowType.PARALLEL, FlowType.SEQUENTIAL)
-    return draft.mapped(
-        {
-            path: replace(
-                node,
-                placement=FlowType.PROCESS if node.step.config.flow_type in order_only else node.step.config.flow_type,
-            )
-            for path, node in draft.nodes.items()
-        }
-    )
+    """Give every node a placement: what only gathers is INLINE; PARALLEL and SEQUENTIAL say nothing of their own node."""
+    return draft.mapped({path: replace(node, placement=_placement(node.step)) for path, node in draft.nodes.items()})
+
+
+def _placement(step: Step) -> FlowType:
+    if step.processor is COLLECT:
+        return FlowType.INLINE
+    orders_children = step.config.flow_type in (FlowType.PARALLEL, FlowType.SEQUENTIAL)
+    return FlowType.PROCESS if orders_children else step.config.flow_type
 
 
 def name_values(draft: Draft) -> Draft:

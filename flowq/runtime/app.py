@@ -7,18 +7,18 @@ import mmap
 import os
 import signal
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from billiard import current_process
 from celery import Celery, bootsteps, signals
+from redis import RedisError
 
 from flowq.core.context import FlowContext
 from flowq.execution import Interruptible
+from flowq.runtime.beacon import Beacon
 from flowq.runtime.drain import Drain
 from flowq.runtime.monitor import CeleryMonitor
-from flowq.runtime.state import State
-from flowq.runtime.wakeups import DRAIN, send
+from flowq.runtime.wakeups import DRAIN
 from flowq.runtime.worker import WorkerProcess
 
 logger = logging.getLogger("flowq.worker")
@@ -42,27 +42,24 @@ def make_app(context: FlowContext) -> Celery:
 
 def attach(app: Celery, context: FlowContext) -> None:
     """Add flowq to a Celery app: one task and one step of its workers. The app's configuration is left alone."""
-    events_on = mmap.mmap(-1, 1)  # one byte of memory that the parent shares with its forked children
-    processes: dict[int, WorkerProcess] = {}
-    lock = threading.Lock()
-
-    def drain(task: Any, queue: str, token: str) -> None:
-        with lock:  # in the threads pool, several drains begin at once
-            process = processes.get(os.getpid())
-            if process is None:
-                process = processes[os.getpid()] = _process(app, context, task.request.hostname or "worker", events_on)
-        Drain(process, queue, token).run()
+    drains = Drains(app, context)
 
     # Early acknowledgement: a lost wake-up costs time only, and a late one would cost every message two round trips.
     # No events: Flower shows the nodes, not the wake-ups.
-    app.task(name=DRAIN, bind=True, ignore_result=True, acks_late=False, send_events=False, time_limit=None)(drain)
+    def drain(queue: str, token: str) -> None:
+        Drain(drains.process(), queue, token).run()
+
+    app.task(name=DRAIN, ignore_result=True, acks_late=False, send_events=False, time_limit=None)(drain)
 
     class FlowqStep(bootsteps.StartStopStep):  # type: ignore[misc]
-        """Includes the modules, says that this worker is there, and sweeps."""
+        """Includes the modules, gets its processes ready for the first wake-up, and says that this worker is there."""
 
         def __init__(self, parent: Any, **kwargs: Any) -> None:
             super().__init__(parent, **kwargs)
+            drains.hostname = parent.hostname
             context.registry.include(context.settings.include)  # before the pool forks
+            context.registry.warm_up()
+            signals.worker_process_init.connect(drains.warm_up, weak=False, dispatch_uid=f"flowq-child-{id(self)}")
             self._beacon: Beacon | None = None
 
         def start(self, parent: Any) -> None:
@@ -70,8 +67,9 @@ def attach(app: Celery, context: FlowContext) -> None:
 
         def _ready(self, parent: Any) -> None:
             def look() -> None:
-                events_on[0] = int(_sends_task_events(parent.consumer))
+                drains.events_on[0] = int(_sends_task_events(parent.consumer))
 
+            drains.warm_up()
             queues = [queue.name for queue in app.amqp.queues.consume_from.values()]
             name = f"{parent.hostname}/{os.getpid()}"
             self._beacon = Beacon(context, name, queues, parent.concurrency or 1, look)
@@ -87,60 +85,45 @@ def attach(app: Celery, context: FlowContext) -> None:
     app.steps["worker"].add(FlowqStep)
 
 
-class Beacon(threading.Thread):
-    """Says every few seconds that this worker is there, and takes its turn at the fleet's sweep."""
+class Drains:
+    """Gives the drains of each process of a worker what they need: one WorkerProcess, made after the fork."""
 
-    def __init__(
-        self, context: FlowContext, worker: str, queues: list[str], slots: int, look: Callable[[], None]
-    ) -> None:
-        super().__init__(name="flowq-beacon", daemon=True)
-        self._context = context
-        self._scripts = State.of(context).scripts
-        self._worker, self._queues, self._slots = worker, queues, slots
-        self._look = look
-        """Told on every turn to see what else has changed."""
-        self._stopped = threading.Event()
+    def __init__(self, app: Celery, context: FlowContext) -> None:
+        self._app, self._context = app, context
+        self.hostname = "worker"
+        self.events_on = mmap.mmap(-1, 1)
+        """Whether anybody listens to events: one byte of memory that the parent shares with its forked children."""
+        self._processes: dict[int, WorkerProcess] = {}
+        self._lock = threading.Lock()
 
-    def run(self) -> None:
-        settings = self._context.settings
-        pause = 0.0
-        while not self._stopped.wait(pause):
-            pause = settings.sweep_s
-            try:
-                self._look()
-                send(self._context, self._scripts.register(worker=self._worker, queues=self._queues, slots=self._slots))
-                # A little under the period, so that a fleet of one does not find its own lock still there.
-                swept = self._scripts.sweep(worker=self._worker, every_ms=int(settings.sweep_s * 900))
-                send(self._context, swept.wakes)
-                if swept.next_due_ms >= 0:
-                    pause = min(pause, max(0.05, swept.next_due_ms / 1000))
-            except Exception:
-                logger.exception("the sweep failed; it is tried again in %s s", pause)
+    def process(self) -> WorkerProcess:
+        """Give this process's services."""
+        with self._lock:  # in the threads pool, several drains begin at once
+            if os.getpid() not in self._processes:
+                self._processes = {os.getpid(): self._make()}
+            return self._processes[os.getpid()]
 
-    def stop(self) -> None:
-        """Say that the worker leaves."""
-        self._stopped.set()
-        self.join(timeout=5)
+    def warm_up(self, **_: Any) -> None:
+        """Connect now, so that the first wake-up need not wait for it."""
         try:
-            self._scripts.register(worker=self._worker, queues=self._queues, slots=0)
-        except Exception as error:
-            logger.warning("could not say goodbye (%s); the fleet will notice", error)
+            self.process().state.client.ping()
+        except RedisError as error:
+            logger.warning("the state store does not answer yet (%s)", error)
 
+    def _make(self) -> WorkerProcess:
+        monitor = CeleryMonitor(self._app, self.hostname, lambda: bool(self.events_on[0]))
+        process = WorkerProcess(self._context, self.hostname, monitor)
+        is_pool_child = current_process().name != "MainProcess"
 
-def _process(app: Celery, context: FlowContext, hostname: str, events_on: mmap.mmap) -> WorkerProcess:
-    monitor = CeleryMonitor(app, hostname, lambda: bool(events_on[0]))
-    process = WorkerProcess(context, hostname, monitor)
-    is_pool_child = current_process().name != "MainProcess"
+        def give_up(lease: str, scope: Interruptible) -> None:
+            kill = is_pool_child and scope.in_main_thread
+            process.give_up(lease, process.leases.drains[0] if kill else ("", ""))
+            if kill:
+                logger.error("the attempt %s ignores its timeout: its process %d is killed", lease, os.getpid())
+                os.kill(os.getpid(), signal.SIGKILL)  # its parent starts another one
 
-    def give_up(lease: str, scope: Interruptible) -> None:
-        kill = is_pool_child and scope.in_main_thread
-        process.give_up(lease, process.leases.drains[0] if kill else ("", ""))
-        if kill:
-            logger.error("the attempt %s ignores its timeout: its process %d is killed", lease, os.getpid())
-            os.kill(os.getpid(), signal.SIGKILL)  # its parent starts another one
-
-    process.leases.on_stuck = give_up
-    return process
+        process.leases.on_stuck = give_up
+        return process
 
 
 def _sends_task_events(consumer: Any) -> bool:

@@ -100,6 +100,8 @@ def embedded(
             with context.workers:
                 context.workers.wait_ready()
                 yield context
+                if own_server and not state.client.exists(state.keys.leases):
+                    context.workers.stop(grace_s=0)  # nothing runs, and what they keep in Redis goes with it
         finally:
             FlowContext.set_instance(before)
             context.close()

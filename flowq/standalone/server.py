@@ -15,6 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from flowq.core.errors import FlowqError
 from flowq.standalone.binary import ServerBinary, find_server_binary
 from flowq.standalone.process import GuardedProcess
 
@@ -25,7 +26,7 @@ _POLL_S = 0.01  # between two PINGs; a server is up in 15 to 90 ms
 _STOP_S = 5.0  # from SIGTERM to SIGKILL; it only has to flush its append-only file
 
 
-class EmbeddedServerError(RuntimeError):
+class EmbeddedServerError(FlowqError):
     """The embedded server could not be found or started, or is not running; the message says what to do."""
 
 

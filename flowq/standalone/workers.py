@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from flowq.core.errors import FlowqError
 from flowq.standalone.process import GuardedProcess
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 _POLL_S = 0.02  # between two looks at who is ready; a worker takes most of a second
 
 
-class EmbeddedWorkerError(RuntimeError):
+class EmbeddedWorkerError(FlowqError):
     """Embedded workers could not be started, died, or did not become ready; the message has the end of their logs."""
 
 
@@ -116,7 +117,8 @@ class WorkerProcesses:
             worker.terminate()
         for worker in self.processes:
             if not worker.wait(deadline - time.monotonic()):
-                logger.warning("%s did not stop within %g s and is killed", worker.name, grace_s)
+                if grace_s:
+                    logger.warning("%s did not stop within %g s and is killed", worker.name, grace_s)
                 worker.kill()
         self._processes.clear()
         if self._directory is not None:
@@ -157,12 +159,14 @@ class WorkerProcesses:
         if cwd is None:
             cwd = self.directory / name
             cwd.mkdir(exist_ok=True)
+        temporary = self.directory / f"{name}-tmp"  # goes with the directory, whatever a killed worker left in it
+        temporary.mkdir(exist_ok=True)
         argv = self._argv_of(i, name)
         try:
             self._processes[i] = GuardedProcess(
                 name,
                 argv,
-                env={**os.environ, **self._env},
+                env={**os.environ, "TMPDIR": str(temporary), **self._env},
                 cwd=cwd,
                 log_path=self.directory / f"worker-{i}.log",
                 remove=self.directory,

@@ -53,7 +53,7 @@ class Drive:
             if not self._progress():
                 break
             self._check()
-            if self.choose(3) == 1:
+            for _ in range(self.choose(4)):
                 self._disturb()
         assert self.end is not None, f"the run does not end: {self.state}"
         for _ in range(5):
@@ -142,19 +142,20 @@ class Drive:
 
     def _forged(self) -> Any:
         machine, choose = self.machine, self.choose
-        ref = Ref(choose(len(self.plan) + 1), choose(5) - 1)
-        if choose(2) and self.running:
-            ref = one_of(choose, sorted(self.running))
-        fence = one_of(choose, (self.running.get(ref, 0), self.state.fence, self.state.fence + 1, 0, -1))
-        match choose(4):
+        anywhere = Ref(choose(len(self.plan) + 1), choose(5) - 1)
+        ref = one_of(choose, [anywhere, *sorted(self.running), *self.ready, *sorted(ref for ref, _ in self.timers)])
+        node = self.state.nodes.get(ref, machine.NodeState())
+        fence = one_of(choose, (node.fence, 0, node.fence - 1, self.state.fence + 1))
+        match choose(6):
             case 0:
-                return event_of(machine, one_of(choose, tuple(Ending)), ref, fence)
+                return machine.Complete(ref, fence)
             case 1:
-                return machine.Extend(ref, fence, choose(4), choose(4), choose(4))
+                return machine.Extend(ref, fence, node.opened + choose(3), choose(3), choose(4))
             case 2:
-                return machine.Due(ref, choose(4))
-            case _:
+                return machine.Due(ref, node.attempt + choose(3) - 1)
+            case 3:
                 return machine.Claim(ref)
+        return event_of(machine, one_of(choose, tuple(Ending)), ref, fence)
 
     def _is_due(self, event: Any) -> bool:
         """Whether this is what a worker, or the sweep, might rightly say now."""

@@ -79,11 +79,11 @@ class _Writer:
             queue=one_of(choose, QUEUES),
         )
         step = self.steps[path] = Step(path, parent, config, ANYTHING)
-        for upstream in some_of(choose, self.done, 3):
+        for upstream in some_of(choose, self.done, 2 + choose(2)):
             step.deps[upstream] = Dependency(self._kind(), has_value=choose(4) != 1)
         if is_parent:
             self._write_children(step, depth)
-        elif choose(4) == 1:
+        elif choose(3) == 1:
             step.over, step.item_parameter = self._items(step), "item"
         self.done.append(path)
         return path
@@ -103,7 +103,7 @@ class _Writer:
         sources = [upstream for upstream, dependency in step.deps.items() if dependency.has_value]
         if sources and self.choose(2):
             return ("step", one_of(self.choose, sources))
-        return ("const", list(range(self.choose(4))))
+        return ("const", list(range(self.choose(5))))
 
     def _kind(self) -> DependencyType:
         return one_of(self.choose, (DependencyType.REQUIRED, DependencyType.OPTIONAL))

@@ -88,7 +88,7 @@ class Fates:
             settled = settle(endings, node.retry.max_attempts, node.max_crashes)
         fate = Fate(endings, settled)
         if node.over is not None and ref.item < 0:
-            fate.items = len(node.over[1]) if node.over[0] == "const" else self._choose(4)
+            fate.items = len(node.over[1]) if node.over[0] == "const" else self._choose(5)
             fate.opened = [self._choose(3) for _ in endings]
         return fate
 

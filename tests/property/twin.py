@@ -69,7 +69,7 @@ class Run:
         return self.fates.of(ref).endings[self.ended.get(ref, 0)]
 
     def is_map(self, ref: Ref) -> bool:
-        return ref.item < 0 and self.plan.nodes[ref.node].is_map
+        return ref.item < 0 and ref.node < len(self.plan) and self.plan.nodes[ref.node].is_map
 
     def opens(self, ref: Ref) -> int:
         """Give how many items an attempt may open now; -1: it does not open items, or is about to end."""
@@ -234,9 +234,13 @@ class Twin:
     def _stale_outcome(self) -> OutcomeEntry:
         """Give an outcome that nobody may record: too late, of somebody else's attempt, of no node at all."""
         run = one_of(self.choose, list(self.runs.values()))
-        ref = one_of(self.choose, [*run.state.nodes, Ref(len(run.plan)), Ref(0, 99)])
-        fences = [fence for fence in range(run.state.fence + 1) if not run.holds(ref, fence)]
-        return outcome_of(run.id, ref, one_of(self.choose, fences), one_of(self.choose, ENDINGS), 0)
+        maps = [ref for ref in run.held if run.is_map(ref)]
+        ref = one_of(self.choose, [Ref(len(run.plan)), Ref(0, 99), *run.state.nodes, *run.held, *maps])
+        ending = one_of(self.choose, ENDINGS)
+        harmless = run.is_map(ref) and ending is Ending.COMPLETED  # only its items can complete a map
+        fences = [fence for fence in range(run.state.fence + 1) if harmless or not run.holds(ref, fence)]
+        fence = one_of(self.choose, [fences[0], fences[-1], one_of(self.choose, fences)])
+        return outcome_of(run.id, ref, fence, ending, 0)
 
     def _settled(self, outcome: OutcomeEntry, values: list[bytes], *, taken: bool, hands: bool) -> None:
         """Tell the state machine what the script was told; both must take it, or neither."""
@@ -301,18 +305,14 @@ class Twin:
         assert statuses == [run.state.nodes[Ref(upstream)].status for upstream in upstreams], claim
 
     def _extend(self) -> None:
-        work = [(run, ref) for run, ref in self._at_work() if run.is_map(ref)]
+        work = self._at_work()
         if not work:
             return
-        run, ref = one_of(self.choose, work)
+        run, ref = one_of(self.choose, [(run, ref) for run, ref in work if run.opens(ref) >= 0] * 3 + work)
         fence, opened, total = run.held[ref].fence, run.state.nodes[ref].opened, run.fates.of(ref).items
         most = run.opens(ref)
-        if self.choose(4) == 1 or most < 0:  # not its own claim, or with a gap before the items
-            gap = self.choose(2)
-            wrong = {"fence": fence if gap else fence - 1, "offset": opened + gap}
-            counted, _ = self._call("extend", run=run.id, key=ref.key, **wrong, total=total, values=[b"?"])
-            assert not counted
-            self.past.pop()  # what was a gap now need not be one later
+        if most < 0 or self.choose(4) == 1:
+            self._extend_wrongly(run, ref, fence, opened)
             return
         count = most - self.choose(most) if most else 0
         # A call that is repeated after a crash begins with items that are open already.
@@ -326,6 +326,14 @@ class Twin:
         run.chunks[ref] -= count
         if opened + count == total:
             run.ended[ref] = run.ended.get(ref, 0) + 1
+
+    def _extend_wrongly(self, run: Run, ref: Ref, fence: int, opened: int) -> None:
+        """Open items of what is no map, or with a fence that is not valid, or with a gap before them."""
+        gap = self.choose(2) if run.is_map(ref) else 0
+        wrong = {"fence": fence - int(run.is_map(ref) and not gap), "offset": opened + gap}
+        counted, _ = self._call("extend", run=run.id, key=ref.key, **wrong, total=3, values=[b"?"])
+        assert not counted
+        self.past.pop()  # what was a gap now need not be one later
 
     def _lose(self) -> None:
         """Let leases run out: their workers have died."""

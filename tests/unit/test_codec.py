@@ -15,7 +15,18 @@ import zstandard
 from pydantic import BaseModel, Field
 
 from flowq import CorruptValueError, OutputError, Record, ValueTooLargeError
-from flowq.results.codec import BYTES, COMPRESSED, JSON, compress, decode, decode_as, decompress, encode, json_of, list_of
+from flowq.results.codec import (
+    BYTES,
+    COMPRESSED,
+    JSON,
+    compress,
+    decode,
+    decode_as,
+    decompress,
+    encode,
+    json_of,
+    list_of,
+)
 
 
 class Row(BaseModel):
@@ -148,7 +159,8 @@ def deep(levels: int) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "value", [object(), lambda: 1, {"a": object()}, cyclic(), deep(5000), {"a": b"\xff"}, "\ud800", {(1, 2): object()}],
+    "value",
+    [object(), lambda: 1, {"a": object()}, cyclic(), deep(5000), {"a": b"\xff"}, "\ud800", {(1, 2): object()}],
     ids=["object", "function", "inside", "cyclic", "deep", "bytes inside", "surrogate", "key"],
 )
 def test_what_cannot_be_written(value):

@@ -61,7 +61,7 @@ class Aliased(BaseModel):
 
 
 class AliasedElsewhere(BaseModel):
-    name: str = Field(validation_alias=AliasChoices("title", AliasPath("names", 0)))
+    name: str = Field(validation_alias=AliasChoices("title", AliasPath("names", 0)))  # type: ignore[pydantic-alias]
 
 
 class Computed(BaseModel):
@@ -172,10 +172,10 @@ YES: list[tuple[Any, Any]] = [
     (str, Color),
     # None, unions, literals
     (None, None),
-    (type(None), Optional[int]),
-    (int, Optional[int]),
-    (Optional[int], int),
-    (Union[int, str], str),
+    (type(None), Optional[int]),  # noqa: UP045
+    (int, Optional[int]),  # noqa: UP045
+    (Optional[int], int),  # noqa: UP045
+    (Union[int, str], str),  # noqa: UP007
     (str, int | str),
     (int | None, float | None),
     (Literal["a", "b"], str),

@@ -91,7 +91,9 @@ def test_a_plan_is_compiled_once_until_something_changes():
 
 
 def test_a_subtree_can_run_by_itself():
-    end, inner, leaf = (Flow(kind, FlowConfig(name=name)) for kind, name in ((None, "end"), (None, "in"), (Leaf(), "a")))
+    end, inner, leaf = (
+        Flow(kind, FlowConfig(name=name)) for kind, name in ((None, "end"), (None, "in"), (Leaf(), "a"))
+    )
     inner.register_to(end)
     leaf.register_to(inner)
     assert [node.path for node in end.plan()] == ["in/a", "in", "end"]

@@ -49,7 +49,8 @@ async def waits(x: int) -> int:
 
 
 def steps(body) -> dict[str, Any]:
-    return flow(body).graph().steps
+    found: dict[str, Any] = flow(body).graph().steps
+    return found
 
 
 # ── what is written down ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -286,10 +287,10 @@ def test_a_flow_called_outside_is_a_plain_function():
 
     @flow
     def outer(x: int) -> list[int]:
-        return [inner(x), *one.map([1, 2]), optional(add(1, b=2)), required(5)]  # type: ignore[list-item]
+        return [inner(x), *one.map([1, 2]), optional(add(1, b=2)), required(5)]
 
     assert outer(5) == [15, 1, 2, 3, 5]
-    assert outer.__name__ == "outer"
+    assert outer.__name__ == "outer"  # type: ignore[attr-defined]
 
 
 def test_current_attempt_is_for_processors():

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from flowq import DependencyType, Flow, FlowConfig, FlowType, Plan, PlanError, RetryPolicy, flow, optional, task
 from flowq.core.graph import Dependency, Graph
 from flowq.plan import Edge, compile_graph
-from flowq.plan.passes import fuse_inline, from_graph, name_values, number, open_gates, place
+from flowq.plan.passes import from_graph, fuse_inline, name_values, number, open_gates, place
 from flowq.plan.verify import verify_graph, verify_plan
 
 
@@ -248,7 +248,7 @@ def test_what_is_no_plan(document):
 
 def test_a_plan_of_another_version():
     document = everything.plan().document.replace('"version":1', '"version":2')
-    with pytest.raises(PlanError, match="plan version 2 cannot be run.*same flowq release"):
+    with pytest.raises(PlanError, match=r"plan version 2 cannot be run.*same flowq release"):
         Plan.from_json(document)
 
 

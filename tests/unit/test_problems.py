@@ -172,10 +172,17 @@ def test_optional_edges_close_rings_too():
 # ── names and dependencies ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def register(node: Flow, parent: Flow, field: str, upstream: str) -> None:
+    if field == "required_deps":
+        node.register_to(parent, required_deps=[upstream])
+    else:
+        node.register_to(parent, optional_deps=[upstream])
+
+
 @pytest.mark.parametrize("field", ["required_deps", "optional_deps"])
 def test_a_flow_that_depends_on_itself(field):
     end, node = root(), leaf("node")
-    node.register_to(end, **{field: [node.process_id]})
+    register(node, end, field, node.process_id)
     error = problem_of(end, SelfDependencyError)
     assert (error.node, error.field) == ("node", field)
 
@@ -183,7 +190,7 @@ def test_a_flow_that_depends_on_itself(field):
 @pytest.mark.parametrize("field", ["required_deps", "optional_deps"])
 def test_a_dependency_that_is_not_there(field):
     end, node = root(), leaf("node")
-    node.register_to(end, **{field: ["nobody"]})
+    register(node, end, field, "nobody")
     error = problem_of(end, UnknownDependencyError)
     assert (error.node, error.field) == ("node", field)
     assert "'nobody'" in str(error)
@@ -299,7 +306,7 @@ def test_a_mismatch_between_an_upstreams_field_and_a_classes_input():
 def test_a_mismatch_with_a_parameter_of_the_flow():
     @flow
     def graph(given: str) -> int:
-        return number(given)  # type: ignore[arg-type]
+        return number(given)
 
     error = problem_of(graph, TypeMismatchError)
     assert (error.node, error.field) == ("number", "x")
@@ -330,7 +337,7 @@ def test_a_constant_that_is_no_json():
 def test_a_list_of_outputs_of_the_wrong_type():
     @flow
     def graph(x: int) -> int:
-        return total([number(x), text(x)])  # type: ignore[list-item]
+        return total([number(x), text(x)])
 
     error = problem_of(graph, TypeMismatchError)
     assert (error.node, error.field) == ("total", "values")
@@ -340,7 +347,7 @@ def test_a_list_of_outputs_of_the_wrong_type():
 def test_a_list_where_none_is_taken():
     @flow
     def graph(x: int) -> int:
-        return number([number(x)])  # type: ignore[arg-type]
+        return number([number(x)])
 
     assert problem_of(graph, TypeMismatchError).field == "x"
 
@@ -359,7 +366,7 @@ def test_items_of_the_wrong_type(over):
 def test_a_map_feeds_a_list():
     @flow
     def graph() -> int:
-        return number(number.map([1, 2]))  # type: ignore[arg-type]
+        return number(number.map([1, 2]))
 
     error = problem_of(graph, TypeMismatchError)
     assert "returns list[int]" in str(error)
@@ -372,7 +379,7 @@ def test_an_annotation_that_nothing_can_be_checked_against():
 
     @flow
     def graph(x: int) -> int:
-        return opaque(number(x))  # type: ignore[arg-type]
+        return opaque(number(x))
 
     error = problem_of(graph, TypeMismatchError)
     assert (error.node, error.field) == ("opaque", "thing")
@@ -403,7 +410,7 @@ def test_a_required_parameter_without_a_value():
 @pytest.mark.parametrize("call", [lambda x: number(x, 5), lambda x: number(y=x), lambda x: number(x, x=x)])
 def test_calls_that_do_not_fit(call):
     @flow
-    def graph(x: int) -> int:
+    def graph(x: int):
         return call(x)
 
     with pytest.raises(DefinitionError, match=r"task 'number' takes \(x\)"):
@@ -448,8 +455,8 @@ def test_problems_of_building_and_of_types_are_reported_together():
     @flow
     def graph(x: int):
         number.options(name="first")()
-        number.options(name="second")(text(x))  # type: ignore[arg-type]
-        total.options(name="third")(number(x))  # type: ignore[arg-type]
+        number.options(name="second")(text(x))
+        total.options(name="third")(number(x))
         return number.options(name="first")(x)
 
     with pytest.raises(GraphError) as caught:
@@ -506,6 +513,6 @@ def test_a_graph_that_was_mended_is_checked_anew():
 def test_optional_problems_are_problems():
     @flow
     def graph(x: int) -> int:
-        return number(optional(text(x)))  # type: ignore[arg-type]
+        return number(optional(text(x)))
 
     problem_of(graph, TypeMismatchError)

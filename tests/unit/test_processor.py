@@ -87,7 +87,7 @@ class Inherits(Plain):
 
 
 class UsesWhatIsOnlyThereForTypeCheckers(BaseModel):
-    def process(self, input_data: dict[str, Any]) -> Decimal: ...
+    def process(self, input_data: dict[str, Any]) -> Decimal: ...  # type: ignore[empty-body]
 
 
 class Aliased(BaseModel):
@@ -285,7 +285,7 @@ def test_which_parameters_are_needed():
 
 
 def test_a_function_may_take_its_dependencies():
-    def collects(a: int, deps: DependencyData) -> list[int]: ...
+    def collects(a: int, deps: DependencyData) -> list[int]: ...  # type: ignore[empty-body]
 
     signature = function_signature(collects)
     assert signature.dependencies == "deps"
@@ -310,7 +310,7 @@ def test_a_local_function_sees_the_names_around_it():
 def test_a_decorated_function_is_read_through():
     import functools
 
-    def plain(a: int) -> str: ...
+    def plain(a: int) -> str: ...  # type: ignore[empty-body]
 
     @functools.wraps(plain)
     def wrapper(*args, **kwargs): ...
@@ -368,22 +368,19 @@ def test_tasks_stay_plain_callables():
 
     assert double(4) == 8
     assert double.map([1, 2]) == [2, 4]
-    assert double.__name__ == "double"
+    assert double.__name__ == "double"  # type: ignore[attr-defined]
     assert double.__doc__ == "Give the double."
     assert repr(double) == "<task double>"
 
 
 def test_a_task_is_no_method():
-    with pytest.raises((DefinitionError, RuntimeError)) as caught:
+    class Holder:
+        @task
+        def method(self, x: int) -> int:
+            return x
 
-        class Holder:
-            @task
-            def method(self, x: int) -> int:
-                return x
-
+    with pytest.raises(DefinitionError, match="task 'method' is a method; tasks are functions of a module"):
         Holder().method(1)
-    cause = caught.value if isinstance(caught.value, DefinitionError) else caught.value.__cause__
-    assert "tasks are functions of a module" in str(cause)
 
 
 def test_options_make_another_task_of_the_same_function():

@@ -6,8 +6,18 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flowq import DependencyData, Failure, FailureKind, FlowResult, FlowStatus, MissingReason, NodeResult, NodeStatus
-from flowq import Record, RunFailed
+from flowq import (
+    DependencyData,
+    Failure,
+    FailureKind,
+    FlowResult,
+    FlowStatus,
+    MissingReason,
+    NodeResult,
+    NodeStatus,
+    Record,
+    RunFailed,
+)
 
 VALUES = {"load": Record(rows=[1, 2]), "measure": [1, None, 3]}
 MISSING = {"clean": MissingReason.TIMED_OUT, "measure[1]": MissingReason.FAILED}
