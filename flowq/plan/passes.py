@@ -80,7 +80,7 @@ def _requires_sibling(draft: Draft, node: DraftNode) -> bool:
 
 
 def place(draft: Draft) -> Draft:
-    """Give every node a placement: what only gathers is INLINE; PARALLEL and SEQUENTIAL say nothing of their own node."""
+    """Give every node a placement: what only gathers is INLINE, and what only orders children is PROCESS."""
     return draft.mapped({path: replace(node, placement=_placement(node.step)) for path, node in draft.nodes.items()})
 
 

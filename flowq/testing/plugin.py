@@ -53,14 +53,11 @@ def flowq_fleet(
 
     Tests that kill workers or the server start their own with ``flowq.embedded``.
     """
-    from flowq.core.context import FlowContext
-    from flowq.standalone import embedded
+    from flowq.testing.fleet import fleet
 
     workers = int(pytestconfig.getini("flowq_workers"))
-    before = FlowContext.set_instance(None)
-    with embedded(workers, flowq_include, settings=flowq_settings) as fleet:
-        FlowContext.set_instance(before)  # the default one only for tests that ask for flowq_context
-        yield fleet
+    with fleet(workers, flowq_include, settings=flowq_settings) as started:
+        yield started
 
 
 @pytest.fixture
@@ -69,26 +66,21 @@ def flowq_context(flowq_fleet: EmbeddedContext) -> Iterator[EmbeddedContext]:
 
     Runs that are still open are cancelled. The test fails if any key is left without a TTL after that.
     """
-    from flowq.core.context import FlowContext
+    from flowq.testing.fleet import use
     from flowq.testing.keyspace import clear
 
-    before = FlowContext.set_instance(flowq_fleet)
-    try:
+    with use(flowq_fleet):
         yield flowq_fleet
-    finally:
-        FlowContext.set_instance(before)
-        clear(flowq_fleet)
+    clear(flowq_fleet)
 
 
 @pytest.fixture
 def flowq_local() -> Iterator[FlowContext]:
     """Make a fresh context the default one for a test; its threads and processes end with the test."""
     from flowq.core.context import FlowContext
+    from flowq.testing.fleet import use
 
     context = FlowContext()
-    before = FlowContext.set_instance(context)
-    try:
+    with use(context):
         yield context
-    finally:
-        FlowContext.set_instance(before)
-        context.close()
+    context.close()

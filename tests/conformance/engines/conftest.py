@@ -12,6 +12,8 @@ import pytest
 
 from flowq import Flow, FlowContext, FlowResult, FunctionFlow, Settings
 from flowq.core.types import FailureKind
+from flowq.standalone import EmbeddedContext
+from flowq.testing.fleet import fleet
 
 FLOWS = "tests.conformance.engines.flows"
 
@@ -30,14 +32,11 @@ Runner: TypeAlias = Callable[..., FlowResult]
 
 
 @pytest.fixture(scope="session")
-def flowq_include() -> list[str]:
+def flowq_fleet() -> Iterator[EmbeddedContext]:
     folder = importlib.import_module(FLOWS).__path__
-    return [f"{FLOWS}.{module.name}" for module in pkgutil.iter_modules(folder)]
-
-
-@pytest.fixture(scope="session")
-def flowq_settings() -> dict[str, Any]:
-    return ENGINE_SETTINGS
+    include = [f"{FLOWS}.{module.name}" for module in pkgutil.iter_modules(folder)]
+    with fleet(2, include, settings=ENGINE_SETTINGS) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
@@ -70,10 +69,10 @@ def run(engine: str, local_engine: FlowContext, request: pytest.FixtureRequest) 
 
     if engine == "local":
         return local
-    fleet: FlowContext = request.getfixturevalue("flowq_context")
+    context: FlowContext = request.getfixturevalue("flowq_context")
 
     def distributed(flow: Any, given: Mapping[str, Any], *, words: bool = True) -> FlowResult:
-        result: FlowResult = submit(flow, given, fleet).result(TIMEOUT_S)
+        result: FlowResult = submit(flow, given, context).result(TIMEOUT_S)
         assert outcome(result, words=words) == outcome(local(flow, given), words=words)
         return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,10 +17,12 @@ class Digest(BaseModel):
     """Gives the digest of its name and its upstreams' digests; notes when it began and ended."""
 
     name: str
+    takes_s: float = 0.0
 
     def process(self, input_data: dict[str, Any], dependencies: DependencyData) -> str:
         note(input_data["log"], "start")
         found = digest(self.name, dict(dependencies))
+        time.sleep(self.takes_s)
         note(input_data["log"], "end")
         return found
 
@@ -32,13 +35,16 @@ def digest_of(name: str, upstreams: dict[str, str], log: str) -> str:
     return found
 
 
-def as_class_form(shape: Shape, placements: Mapping[str, FlowType] | None = None) -> Flow:
+def as_class_form(
+    shape: Shape, placements: Mapping[str, FlowType] | None = None, processors: Mapping[str, Any] | None = None
+) -> Flow:
     """Write the graph with Flow and register_to; its parent gathers what all nodes gave."""
     end = Flow(None, FlowConfig(name="end"))
     flows: dict[str, Flow] = {}
     for name in shape:
         placement = (placements or {}).get(name, FlowType.PROCESS)
-        flows[name] = Flow(Digest(name=name), FlowConfig(name=name, flow_type=placement))
+        processor = (processors or {}).get(name) or Digest(name=name)
+        flows[name] = Flow(processor, FlowConfig(name=name, flow_type=placement))
     for name, upstreams in shape.items():
         flows[name].register_to(end, required_deps=[flows[upstream].process_id for upstream in upstreams])
     return end
