@@ -65,8 +65,8 @@ class FlowConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1, max_length=200, pattern=r"^[^/\[\]\s]+$")
-    """Names the flow among its siblings; no spaces, slashes or brackets (these write paths and map items)."""
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[^/\[\]\x00-\x1f]+$")
+    """Names the flow among its siblings; no slashes or brackets (these write paths and map items)."""
     description: str | None = None
     timeout: Seconds | None = None
     """Seconds that one attempt may take; None: no limit."""

@@ -6,12 +6,16 @@ from typing import Any
 
 import redis
 
+from flowq.core.types import StorageType
+
 KEEP_S = 30 * 86400
 """A value is kept for so long after the last one was put; ending the run shortens that to the run's retention."""
 
 
 class RedisStore:
     """Holds each run's values in the hash ``<prefix>:values:<run>``."""
+
+    type = StorageType.REDIS
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client: Any = client

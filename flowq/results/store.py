@@ -9,9 +9,13 @@ import threading
 from pathlib import Path
 from typing import Protocol
 
+from flowq.core.types import StorageType
+
 
 class Store(Protocol):
     """Holds values by run and digest. Putting one twice is the same as once."""
+
+    type: StorageType
 
     def put(self, run_id: str, digest: str, data: bytes) -> None: ...
     def get(self, run_id: str, digest: str) -> bytes | None:
@@ -25,6 +29,8 @@ class Store(Protocol):
 
 class MemoryStore:
     """This process's memory: for the local engine and for tests."""
+
+    type = StorageType.MEMORY
 
     def __init__(self) -> None:
         self._runs: dict[str, dict[str, bytes]] = {}
@@ -44,6 +50,8 @@ class MemoryStore:
 
 class DiskStore:
     """Files below a folder, one folder a run. Workers on several machines need a shared file system for it."""
+
+    type = StorageType.DISK
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -71,6 +79,8 @@ class DiskStore:
 
 class SqliteStore:
     """One SQLite file, shared by the processes of one machine."""
+
+    type = StorageType.SQLITE
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -45,11 +45,12 @@ def attach(app: Celery, context: FlowContext) -> None:
     drains = Drains(app, context)
 
     # Early acknowledgement: a lost wake-up costs time only, and a late one would cost every message two round trips.
-    # No events: Flower shows the nodes, not the wake-ups.
+    # No events: Flower shows the nodes, not the wake-ups. Not shared: Celery would give it to every other app of this
+    # process too, with this app's context.
     def drain(queue: str, token: str) -> None:
         Drain(drains.process(), queue, token).run()
 
-    app.task(name=DRAIN, ignore_result=True, acks_late=False, send_events=False, time_limit=None)(drain)
+    app.task(name=DRAIN, shared=False, ignore_result=True, acks_late=False, send_events=False, time_limit=None)(drain)
 
     class FlowqStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """Includes the modules, gets its processes ready for the first wake-up, and says that this worker is there."""

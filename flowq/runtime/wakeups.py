@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,6 +35,10 @@ def send(context: FlowContext, wakes: Iterable[WakeUp]) -> None:
                 expires=EXPIRES_S,
                 ignore_result=True,
                 retry=False,
+                # Short ones in the place of what Celery would fill in: it names the task three times.
+                task_id=os.urandom(6).hex(),
+                reply_to="none",
+                argsrepr="",
             )
         except _broker_errors(app) as error:
             logger.warning("no wake-up could be sent to queue %r (%s); the sweep will send another", queue, error)

@@ -19,6 +19,9 @@ Test = TypeVar("Test", bound=Callable[..., None])
 THOROUGH = os.environ.get("FLOWQ_THOROUGH", "") not in ("", "0")
 """Many more examples, other ones in every run; by default always the same few."""
 
+TIMEOUT_S = 7200 if THOROUGH else 120
+"""Of one test."""
+
 MOST_DRAWS = 1500
 """Decisions of one example; from then on all are the plainest, so that it ends."""
 

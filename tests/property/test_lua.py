@@ -4,44 +4,47 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flowq.plan import Plan
 from tests.property.calls import Calls, sized
-from tests.property.choices import Choose, choices, examples
+from tests.property.choices import TIMEOUT_S, Choose, choices, examples
 from tests.property.graphs import plans
 from tests.property.twin import Limits, Twin
+
+pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
 LARGE = Limits()
 SMALL = st.builds(Limits, st.sampled_from([1, 2, 3, 7]), st.sampled_from([1, 2, 32]), st.sampled_from([1, 2, 500]))
 
 
-@examples(60)
+@examples(100)
 @given(plan=plans(), choose=choices())
 def test_one_run(client: Any, plan: Plan, choose: Choose) -> None:
     Twin(Calls(client), choose, [plan], LARGE, late=False).run()
 
 
-@examples(40)
+@examples(50)
 @given(several=st.lists(plans(5), min_size=2, max_size=3), choose=choices())
 def test_several_runs(client: Any, several: list[Plan], choose: Choose) -> None:
     Twin(Calls(client), choose, [*several, several[0]], LARGE, late=False).run()
 
 
-@examples(60)
+@examples(100)
 @given(plan=plans(), choose=choices(), limits=SMALL)
 def test_consequences_that_need_several_calls(client: Any, plan: Plan, choose: Choose, limits: Limits) -> None:
     Twin(Calls(client, sized(*limits)), choose, [plan, plan], limits, late=False).run()
 
 
-@examples(60)
+@examples(100)
 @given(plan=plans(), choose=choices(), limits=SMALL)
 def test_callers_that_die_before_they_go_on(client: Any, plan: Plan, choose: Choose, limits: Limits) -> None:
     Twin(Calls(client, sized(*limits)), choose, [plan, plan], limits, late=True).run()
 
 
-@examples(15)
+@examples(25)
 @given(plan=plans(), choose=choices(), limits=SMALL, late=st.booleans())
 def test_every_server(each_client: Any, plan: Plan, choose: Choose, limits: Limits, late: bool) -> None:
     Twin(Calls(each_client, sized(*limits)), choose, [plan, plan], limits, late=late).run()

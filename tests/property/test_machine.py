@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flowq.plan import Plan
-from tests.property.choices import Choose, choices, examples
+from tests.property.choices import TIMEOUT_S, Choose, choices, examples
 from tests.property.drive import Drive
 from tests.property.graphs import plans
+
+pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
 
 @examples(250)

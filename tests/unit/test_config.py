@@ -26,7 +26,7 @@ def test_defaults():
     assert config.retry_policy.max_attempts == 1
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "a[0]", "a\tb", "x" * 201])
+@pytest.mark.parametrize("name", ["", "a/b", "a[0]", "a\tb", "x" * 201])
 def test_bad_names(name):
     with pytest.raises(ValidationError, match="name"):
         FlowConfig(name=name)

@@ -4,7 +4,7 @@
 if header.every_ms > 0 and not call('SET', key_of('sweep'), header.worker, 'NX', 'PX', header.every_ms) then
   return {0, {}, -1}
 end
-local BATCH = 500  -- of each kind per call; what is left is due again at once
+local BATCH = 500  -- of each kind per call; if something is left, whoever comes next goes on
 
 local leases = key_of('leases')
 for _, lease in ipairs(call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, BATCH)) do
@@ -52,4 +52,7 @@ end
 for _, queue in ipairs(call('SMEMBERS', key_of('queues'))) do touched[queue] = true end
 
 local due = call('ZRANGE', timers, 0, 0, 'WITHSCORES')[2]
-return {1, wake_ups(), due and math.max(0, tonumber(due) - now) or -1}
+local wait = due and math.max(0, tonumber(due) - now) or -1
+if call('ZCOUNT', leases, '-inf', now) > 0 then wait = 0 end
+if wait == 0 then call('DEL', key_of('sweep')) end
+return {1, wake_ups(), wait}

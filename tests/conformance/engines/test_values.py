@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 
-from flowq import FailureKind, Flow, FlowConfig, FlowStatus, FlowType, InputError, Record
+from flowq import (
+    FailureKind,
+    Flow,
+    FlowConfig,
+    FlowStatus,
+    FlowType,
+    InputError,
+    Record,
+    UnknownProcessorError,
+    flow,
+    task,
+)
 from flowq.testing.keyspace import runs
 from tests.conformance.engines.conftest import submit
 from tests.conformance.engines.flows import values as flows
@@ -151,6 +162,24 @@ def test_a_bad_input_is_refused_before_anything_is_stored(run, engine, case, req
         submit(flow, given, fleet)
     assert {key for key in client.scan_iter() if not key.startswith(b"flowq:queue")} - before <= {b"flowq:sweep"}
     assert runs(fleet) == []
+
+
+def test_a_processor_of_this_process_alone_is_refused_before_anything_is_stored(flowq_context):
+    @task
+    def local(text: str) -> int:
+        return len(text)
+
+    @flow
+    def of_local(text: str) -> int:
+        return local(text)
+
+    text = "".join(chr(33 + (k * k + k // 7) % 90) for k in range(50_000))  # goes to the results store
+    client = flowq_context.service("state").client
+    before = set(client.scan_iter())
+    with pytest.raises(UnknownProcessorError, match=r"node 'local'.*define it at the top of a module"):
+        of_local.submit(text)
+    assert set(client.scan_iter()) - before <= {b"flowq:sweep"}
+    assert of_local.run(text).output == 50_000
 
 
 def test_input_of_another_kind():

@@ -1,0 +1,254 @@
+"""What a test of the scripts asks for, in few words, and small plans to ask it of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from flowq.core.types import NodeStatus
+from flowq.plan import Plan
+from flowq.plan.model import Edge, Node
+from flowq.runtime.rows import rows_of
+from flowq.runtime.scripts import Claimed, Next, OutcomeEntry, Swept, WakeUp
+from tests.property.calls import Calls, Sent
+from tests.property.look import SUFFIXES, Entry
+
+DELAY_MS = 60_000
+"""A retry's wait: longer than a test."""
+
+
+def node(path: str, *upstreams: int, optional: tuple[int, ...] = (), **options: Any) -> Node:
+    """A node with required and optional upstreams."""
+    edges = sorted([*((up, True) for up in upstreams), *((up, False) for up in optional)])
+    return Node(path, "m:f", edges=tuple(Edge(up, required, f"u{up}") for up, required in edges), **options)
+
+
+def plan(*nodes: Node) -> Plan:
+    return Plan(nodes, output=len(nodes) - 1 if nodes else None)
+
+
+def chain(length: int = 2) -> Plan:
+    return plan(*(node(f"n{index}", *range(max(0, index - 1), index)) for index in range(length)))
+
+
+def fan_out(width: int) -> Plan:
+    return plan(node("source"), *(node(f"n{index}", 0) for index in range(width)))
+
+
+def fan_in(width: int) -> Plan:
+    return plan(*(node(f"n{index}") for index in range(width)), node("sink", *range(width)))
+
+
+def map_plan(**options: Any) -> Plan:
+    """A map, with one node that requires all its items and one that does not."""
+    return plan(
+        node("map", over=("input", "items"), item_parameter="item", **options),
+        node("all", 0),
+        node("any", optional=(0,)),
+    )
+
+
+@dataclass
+class Outcome:
+    """How an attempt ended."""
+
+    run: str
+    key: str
+    fence: int = 0
+    kind: str = "completed"
+    value: bytes = b"value"
+    retry: bool = False
+    timed_out: bool = False
+    fused: bool = False
+
+
+class Desk:
+    """Calls scripts as the worker ``w`` with the drain ``t`` on the queue ``main``, unless told otherwise."""
+
+    def __init__(self, client: Any, slots: int = 2) -> None:
+        self.client = client
+        self.calls = Calls(client)
+        self.keys = self.calls.keys
+        self.last: Sent
+        """The last call: ``again`` repeats it."""
+        self.register(slots=slots)
+
+    def register(self, *, slots: int, worker: str = "w", queues: tuple[str, ...] = ("main", "side")) -> list[WakeUp]:
+        found: list[WakeUp] = self._send("register", worker=worker, queues=list(queues), slots=slots)
+        return found
+
+    def submit(self, of: Plan, run: str = "r", *, known: bool = False, retention_ms: int = 60_000) -> list[WakeUp]:
+        rows = rows_of(of)
+        values: list[bytes | str] = [b"input"] if known else [b"input", rows.document, *rows.rows]
+        stored, wakes = self._send(
+            "submit",
+            run=run,
+            plan=of.hash,
+            name="flow",
+            process_id="id",
+            queue="main",
+            retention_ms=retention_ms,
+            total=len(of),
+            sources=rows.sources,
+            values=values,
+        )
+        assert stored or known
+        return list(wakes) if stored else []
+
+    def claim(
+        self, process: int = 1, thread: int = 0, *, token: str = "t", queue: str = "main", busy: int = 0
+    ) -> list[Claimed]:
+        return self.claim_next(process, thread, token=token, queue=queue, busy=busy).claims
+
+    def claim_next(
+        self, process: int = 1, thread: int = 0, *, token: str = "t", queue: str = "main", busy: int = 0
+    ) -> Next:
+        found: Next = self._send(
+            "claim", worker="w", token=token, queue=queue, process=process, thread=thread, busy=busy
+        )
+        return found
+
+    def settle(
+        self,
+        *outcomes: Outcome | Claimed,
+        process: int = 0,
+        thread: int = 0,
+        token: str = "t",
+        busy: int = 0,
+        inline: bool = True,
+    ) -> Next:
+        """Record outcomes; a claim stands for its completion."""
+        entries: list[OutcomeEntry] = []
+        values: list[bytes] = []
+        for given in outcomes:
+            outcome = Outcome(given.run, given.key, given.fence) if isinstance(given, Claimed) else given
+            if outcome.kind == "completed":
+                values.append(outcome.value)
+            entries.append(
+                OutcomeEntry(
+                    run=outcome.run,
+                    key=outcome.key,
+                    fence=outcome.fence,
+                    kind=outcome.kind,
+                    value=len(values) + 1 if outcome.kind == "completed" else 0,
+                    failure='{"kind":"error"}' if outcome.kind == "failed" else "",
+                    retry=outcome.retry,
+                    delay_ms=DELAY_MS,
+                    timed_out=outcome.timed_out,
+                    fused=outcome.fused,
+                )
+            )
+        found: Next = self._send(
+            "settle",
+            worker="w",
+            token=token,
+            queue="main",
+            process=process,
+            thread=thread,
+            busy=busy,
+            inline=inline,
+            outcomes=entries,
+            values=values,
+        )
+        return found
+
+    def fail(self, claim: Claimed, **how: Any) -> Next:
+        return self.settle(Outcome(claim.run, claim.key, claim.fence, "failed", **how))
+
+    def extend(self, claim: Claimed, offset: int, count: int, total: int) -> bool:
+        values = [f"item {position}".encode() for position in range(offset, offset + count)]
+        counted, _ = self._send(
+            "extend", run=claim.run, key=claim.key, fence=claim.fence, offset=offset, total=total, values=values
+        )
+        return bool(counted)
+
+    def advance(self, run: str = "r") -> bool:
+        left, _ = self._send("advance", run=run)
+        return bool(left)
+
+    def renew(self, *leases: str, tokens: tuple[str, ...] = ()) -> list[int]:
+        found: list[int] = self._send("renew", leases=list(leases), tokens=list(tokens))
+        return found
+
+    def sweep(self, every_ms: int = 0, worker: str = "w") -> Swept:
+        found: Swept = self._send("sweep", worker=worker, every_ms=every_ms)
+        return found
+
+    def cancel(self, run: str = "r") -> str | None:
+        found: str | None = self._send("cancel", run=run)
+        return found
+
+    def forget(self, run: str = "r") -> str | None:
+        found: str | None = self._send("forget", run=run)
+        return found
+
+    def again(self) -> Any:
+        """Repeat the last call word for word: its reply was lost."""
+        return self.calls.again(self.last)
+
+    def _send(self, name: str, /, **given: Any) -> Any:
+        self.last, reply = self.calls.send(name, **given)
+        return reply
+
+    # ── what a test sees and moves with its own hands
+
+    def head(self, field: str, run: str = "r") -> str | None:
+        found = self.client.hget(self.keys.run(run), field)
+        return None if found is None else found.decode()
+
+    def status(self, run: str = "r") -> str | None:
+        return self.head("status", run)
+
+    def entry(self, key: str, run: str = "r") -> Entry | None:
+        found = self.client.hget(self.keys.nodes(run), key)
+        return None if found is None else Entry.parse(found)
+
+    def node(self, key: str, run: str = "r") -> NodeStatus | None:
+        entry = self.entry(key, run)
+        return None if entry is None else entry.status
+
+    def ready(self, queue: str = "main", lane: str = "process") -> list[str]:
+        return [entry.decode() for entry in self.client.lrange(self.keys.lane(queue, lane), 0, -1)]
+
+    def leases(self) -> list[str]:
+        return [lease.decode() for lease in self.client.zrange(self.keys.leases, 0, -1)]
+
+    def timers(self) -> list[str]:
+        return [timer.decode() for timer in self.client.zrange(self.keys.timers, 0, -1)]
+
+    def drains(self, queue: str = "main") -> set[str]:
+        return {token.decode() for token in self.client.zrange(self.keys.drains(queue), 0, -1)}
+
+    def make_due(self, key: str, *members: str) -> None:
+        """Set when something is due to long ago."""
+        for member in members:
+            assert self.client.zadd(key, {member: 1}, xx=True, ch=True) == 1, f"{member} is not in {key}"
+
+    def expire(self, *claims: Claimed) -> Swept:
+        """Let leases run out, and sweep."""
+        self.make_due(self.keys.leases, *(claim.lease for claim in claims))
+        return self.sweep()
+
+    def fall_due(self) -> Swept:
+        """Let all waits be over, and sweep."""
+        self.make_due(self.keys.timers, *self.timers())
+        return self.sweep()
+
+    def lives_ms(self, run: str = "r") -> list[int]:
+        """What is left of the lives of the run's keys, those that there are."""
+        lives = [self.client.pttl(self.keys.run(run) + suffix) for suffix in SUFFIXES]
+        return [life for life in lives if life != -2]
+
+    @contextmanager
+    def counting(self) -> Iterator[dict[str, int]]:
+        """Count the commands that the server carries out meanwhile, those in scripts too, by name."""
+        counted: dict[str, int] = {}
+        self.client.config_resetstat()
+        yield counted
+        for name, figures in self.client.info("commandstats").items():
+            counted[name.removeprefix("cmdstat_")] = figures["calls"]
+
+    def clear(self) -> None:
+        self.calls.clear()

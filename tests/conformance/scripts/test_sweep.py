@@ -1,0 +1,152 @@
+"""sweep and renew: what nobody reports is found and put right."""
+
+from __future__ import annotations
+
+import json
+
+from flowq.core.types import NodeStatus
+from tests.conformance.scripts.desk import Desk, chain, fan_out, map_plan, node, plan
+
+
+class TestRenew:
+    def test_it_prolongs_what_is_held(self, desk: Desk) -> None:
+        desk.submit(plan(node("a"), node("b")))
+        claims = desk.claim(process=2)
+        desk.make_due(desk.keys.leases, *(claim.lease for claim in claims))
+        assert desk.renew(claims[0].lease) == []
+        desk.sweep()
+        assert desk.node("0") is NodeStatus.RUNNING
+        assert desk.node("1") is NodeStatus.READY
+
+    def test_it_reports_what_is_lost(self, desk: Desk) -> None:
+        desk.submit(plan(node("a"), node("b"), node("c")), "r")
+        desk.submit(plan(node("a")), "s")
+        settled, expired, held, cancelled = desk.claim(process=4)
+        desk.settle(settled)
+        desk.expire(expired)
+        desk.cancel("s")
+        leases = [claim.lease for claim in (settled, held, expired, cancelled)]
+        assert desk.renew(*leases, "nobody 0 1") == [0, 2, 3, 4]
+        assert desk.leases() == [held.lease]
+
+    def test_it_prolongs_drains_that_are_there(self, desk: Desk) -> None:
+        desk.submit(chain())
+        desk.claim(token="mine")
+        desk.make_due(desk.keys.drains("main"), "mine")
+        desk.renew(tokens=("main mine", "main gone"))
+        desk.sweep()
+        assert "mine" in desk.drains()
+        assert "gone" not in desk.drains()
+
+
+class TestLeases:
+    def test_an_attempt_whose_worker_died_is_ready_again(self, desk: Desk) -> None:
+        (wake,) = desk.submit(plan(node("a")))
+        (claim,) = desk.claim(token=wake.token)
+        desk.make_due(desk.keys.drains("main"), wake.token)
+        swept = desk.expire(claim)
+        assert desk.ready() == ["r 0"]
+        assert [wake.queue for wake in swept.wakes] == ["main"]
+        (second,) = desk.claim()
+        assert (second.attempt, second.crashes) == (2, 1)
+
+    def test_but_a_poison_node_has_failed_when_its_crashes_are_used_up(self, desk: Desk) -> None:
+        desk.submit(plan(node("a", max_crashes=2), node("b", 0)))
+        desk.expire(*desk.claim())
+        desk.expire(*desk.claim())
+        assert desk.node("0") is NodeStatus.FAILED
+        assert desk.node("1") is NodeStatus.UPSTREAM_FAILED
+        assert desk.status() == "failed"
+        failure = json.loads(desk.client.hget(desk.keys.failures("r"), "0"))
+        assert (failure["kind"], failure["type"]) == ("lost", "flowq.WorkerLost")
+        assert "2 attempts died" in failure["message"]
+
+    def test_it_may_be_swept_twice(self, desk: Desk) -> None:
+        desk.submit(plan(node("a")))
+        desk.expire(*desk.claim())
+        desk.again()
+        assert desk.ready() == ["r 0"]
+
+    def test_of_an_item(self, desk: Desk) -> None:
+        desk.submit(map_plan(max_crashes=1))
+        (claim,) = desk.claim()
+        desk.extend(claim, 0, 1, total=1)
+        desk.expire(*desk.claim())
+        assert desk.node("0.0") is NodeStatus.FAILED
+        assert desk.node("0") is NodeStatus.FAILED
+
+    def test_more_than_one_call_takes(self, desk: Desk) -> None:
+        desk.submit(plan(*(node(f"n{index}") for index in range(700))))
+        claims = desk.claim(process=700)
+        desk.make_due(desk.keys.leases, *(claim.lease for claim in claims))
+        assert desk.sweep(every_ms=60_000).next_due_ms == 0
+        assert (len(desk.leases()), len(desk.ready())) == (200, 500)
+        assert desk.sweep(every_ms=60_000).next_due_ms == -1, "it need not wait for its turn to go on"
+        assert (len(desk.leases()), len(desk.ready())) == (0, 700)
+        assert not desk.sweep(every_ms=60_000).swept
+
+
+class TestLock:
+    def test_one_worker_sweeps_for_all(self, desk: Desk) -> None:
+        desk.submit(plan(node("a")))
+        (claim,) = desk.claim()
+        desk.make_due(desk.keys.leases, claim.lease)
+        desk.client.set(f"{desk.keys.prefix}:sweep", "somebody", px=60_000)
+        swept = desk.sweep(every_ms=60_000)
+        assert (swept.swept, swept.wakes, swept.next_due_ms) == (False, [], -1)
+        assert desk.leases() == [claim.lease]
+
+    def test_it_is_held_for_the_period(self, desk: Desk) -> None:
+        assert desk.sweep(every_ms=60_000).swept
+        assert 0 < desk.client.pttl(f"{desk.keys.prefix}:sweep") <= 60_000
+        assert not desk.sweep(every_ms=60_000, worker="another").swept
+        assert desk.sweep(every_ms=0).swept, "whoever must, may"
+
+
+def test_it_says_when_the_next_timer_is_due(desk: Desk) -> None:
+    assert desk.sweep().next_due_ms == -1
+    desk.client.zadd(desk.keys.timers, {"r 0 1": 1})
+    assert desk.sweep().next_due_ms == -1, "what leads nowhere is gone"
+    assert desk.timers() == []
+    desk.client.zadd(desk.keys.timers, {"r 0 1": 1e15})
+    assert desk.sweep().next_due_ms > 0
+
+
+def test_a_worker_that_died_has_no_slots(desk: Desk) -> None:
+    desk.register(slots=8, worker="dead")
+    desk.submit(plan(*(node(f"n{index}") for index in range(20))))
+    assert len(desk.drains()) == 10
+    desk.make_due(desk.keys.workers, "dead")
+    desk.sweep()
+    assert desk.client.hgetall(f"{desk.keys.prefix}:queue:main:slots") == {b"w": b"2"}
+    assert desk.client.zscore(desk.keys.workers, "dead") is None
+    assert desk.client.zscore(desk.keys.workers, "w") is not None
+
+
+def test_lost_wake_ups_are_sent_again(desk: Desk) -> None:
+    desk.register(slots=1)
+    (first,) = desk.submit(chain())
+    assert desk.sweep().wakes == [], "it is on its way"
+    desk.make_due(desk.keys.drains("main"), first.token)
+    (second,) = desk.sweep().wakes
+    assert second.queue == "main"
+    assert second.token != first.token
+
+
+def test_a_drain_that_died_makes_room_for_another(desk: Desk) -> None:
+    desk.submit(plan(*(node(f"n{index}") for index in range(5))))
+    desk.claim(token="dead")
+    assert len(desk.drains()) == 3
+    desk.make_due(desk.keys.drains("main"), *desk.drains())
+    assert len(desk.sweep().wakes) == 2
+
+
+def test_it_goes_on_where_a_caller_died(desk: Desk) -> None:
+    desk.submit(fan_out(5000))
+    assert desk.settle(*desk.claim()).unfinished == ["r"]
+    assert len(desk.ready()) == 2000
+    assert desk.sweep().next_due_ms == 0, "and wants to be called again at once"
+    assert len(desk.ready()) == 4000
+    desk.sweep()
+    assert len(desk.ready()) == 5000
+    assert desk.timers() == []
