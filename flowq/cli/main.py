@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -27,6 +28,10 @@ for command in (demo, run, graph, validate, worker):
 
 def main() -> None:
     """Run the command line; what flowq itself says went wrong is one message, not a traceback."""
+    # As `python -m` does: the modules that people name on the command line, or include, lie where they stand.
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
     try:
         app()
     except FlowqError as error:

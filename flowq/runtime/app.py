@@ -73,7 +73,7 @@ def attach(app: Celery, context: FlowContext) -> None:
             drains.warm_up()
             queues = [queue.name for queue in app.amqp.queues.consume_from.values()]
             name = f"{parent.hostname}/{os.getpid()}"
-            self._beacon = Beacon(context, name, queues, parent.concurrency or 1, look)
+            self._beacon = Beacon(context, name, queues, parent.pool.num_processes or 1, look)
             self._beacon.start()
 
         def stop(self, parent: Any) -> None:
