@@ -11,6 +11,8 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from flowq.core.config import RetryPolicy
 from flowq.core.errors import FlowqError
@@ -52,12 +54,13 @@ class Drain:
         """Work until the queue is empty or the time slice is over; in that case another wake-up follows."""
         self._ends = time.monotonic() + self._worker.settings.slice_s
         todo: deque[Claimed] = deque()
-        with self._worker.leases.draining(self._queue, self._token):
+        with self._worker.leases.draining(self._queue, self._token), self._letting_go(todo):
             following = self._claim(busy=0)
             while True:
-                todo.extend(self._take(following))
+                self._follow_up(following)
+                todo.extend(self._start_threads(following.claims))
                 if todo:
-                    following = self._work(todo.popleft(), len(todo))
+                    following = self._work(todo)
                     continue
                 with self._idle:
                     if self._over:
@@ -66,6 +69,15 @@ class Drain:
                         self._idle.wait(LOOK_S)
                     busy = self._threads
                 following = self._claim(busy=busy)
+
+    @contextmanager
+    def _letting_go(self, todo: deque[Claimed]) -> Iterator[None]:
+        """Should this thread fail, renew its claims no longer: they would stay claimed for ever."""
+        try:
+            yield
+        finally:
+            for claim in todo:
+                self._worker.leases.drop(claim.lease)
 
     def _open(self) -> int:
         """Give 1 while the time slice lasts, else 0."""
@@ -86,18 +98,23 @@ class Drain:
         self._over = busy == 0 and not following.claims
         return following
 
-    def _take(self, following: Next) -> list[Claimed]:
-        """Send the wake-ups, start threads for the claims that are for them, and give the others."""
+    def _follow_up(self, following: Next) -> None:
+        """Do what a reply asks for besides running its claims."""
         self._worker.wake(following.wakes)
         for run in following.unfinished:
             left = True
             while left:
                 left, wakes = self._scripts.advance(run=run)
                 self._worker.wake(wakes)
-        own = []
-        for claim in following.claims:
+        for claim in following.claims:  # last: what fails before leaves no lease that would be renewed for nobody
             self._worker.leases.hold(claim.lease)
-            if self._is_threaded(claim):
+
+    def _start_threads(self, claims: list[Claimed]) -> list[Claimed]:
+        """Start threads for the claims that are for them, and give the others."""
+        own = []
+        for claim in claims:
+            node = self._worker.state.plan(claim.plan).nodes[int(claim.key.partition(".")[0])]
+            if node.placement is FlowType.THREAD:
                 with self._idle:
                     self._threads += 1
                 threading.Thread(target=self._thread, args=(claim,), name="flowq-node", daemon=True).start()
@@ -105,48 +122,60 @@ class Drain:
                 own.append(claim)
         return own
 
-    def _is_threaded(self, claim: Claimed) -> bool:
-        node = self._worker.state.plan(claim.plan).nodes[int(claim.key.partition(".")[0])]
-        return node.placement is FlowType.THREAD
-
     def _thread(self, claim: Claimed) -> None:
         """Run a THREAD node, the inline ones that follow from it, and then the next THREAD node."""
         todo = deque([claim])
         try:
-            while todo:
-                following = self._settle(todo.popleft(), process=0, thread=0 if todo else self._open(), busy=1)
-                self._worker.wake(following.wakes)
-                for claimed in following.claims:
-                    self._worker.leases.hold(claimed.lease)
-                todo.extend(following.claims)
+            with self._letting_go(todo):
+                while todo:
+                    entries, values = self._outcomes(todo[0])
+                    thread = self._open() if len(todo) == 1 else 0
+                    following = self._settle(todo.popleft(), entries, values, process=0, thread=thread, busy=1)
+                    todo.extend(following.claims)
+                    self._follow_up(following)
         except Exception:
-            logger.exception("a thread of the drain of %r failed; its claim will expire", self._queue)
+            logger.exception("a thread of the drain of %r failed; its claims will expire", self._queue)
         finally:
             with self._idle:
                 self._threads -= 1
                 self._idle.notify()
 
-    def _work(self, claim: Claimed, waiting: int) -> Next:
-        """Run a claim and settle it; ``waiting`` others of this drain are claimed already."""
+    def _work(self, todo: deque[Claimed]) -> Next:
+        """Run the first of the claims and settle it; the others wait."""
+        entries, values = self._outcomes(todo[0])
+        waiting = len(todo) - 1
         busy = waiting + self._threads
-        following = self._settle(claim, process=0 if waiting else self._open(), thread=self._free_threads(), busy=busy)
+        process = 0 if waiting else self._open()
+        following = self._settle(
+            todo.popleft(), entries, values, process=process, thread=self._free_threads(), busy=busy
+        )
         self._over = busy == 0 and not following.claims
         return following
 
-    def _settle(self, claim: Claimed, *, process: int, thread: int, busy: int) -> Next:
-        entries, values = self._outcomes(claim)
-        following = self._scripts.settle(
-            worker=self._worker.name,
-            token=self._token,
-            queue=self._queue,
-            process=process,
-            thread=thread,
-            busy=busy,
-            inline=True,
-            outcomes=entries,
-            values=values,
-        )
-        self._worker.leases.drop(claim.lease)
+    def _settle(
+        self,
+        claim: Claimed,
+        entries: list[OutcomeEntry],
+        values: list[bytes],
+        *,
+        process: int,
+        thread: int,
+        busy: int,
+    ) -> Next:
+        try:
+            following = self._scripts.settle(
+                worker=self._worker.name,
+                token=self._token,
+                queue=self._queue,
+                process=process,
+                thread=thread,
+                busy=busy,
+                inline=True,
+                outcomes=entries,
+                values=values,
+            )
+        finally:
+            self._worker.leases.drop(claim.lease)
         for entry in entries:
             if entry["retry"]:
                 self._worker.leases.remind(entry["delay_ms"] / 1000)
