@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,6 +19,9 @@ from flowq.runtime.machine import Ref
 from flowq.runtime.missing import Ending, label, missing_of
 from flowq.runtime.outcome import RunHead, result_of
 from flowq.runtime.state import Record, State
+
+ITEM = re.compile(r"(.*)\[(\d+)\]")
+"""An item of a map, as labels write it."""
 
 
 class Progress(BaseModel):
@@ -87,16 +91,23 @@ class RunReader:
 
     def ref_of(self, name: str) -> Ref:
         """Find a node by its path, or by its flow's name if only one has it; KeyError otherwise."""
-        path, bracket, item = name.partition("[")
-        position = int(item.removesuffix("]")) if bracket else -1
+        match = ITEM.fullmatch(name)
+        path, item = (match[1], int(match[2])) if match else (name, -1)
         if path in self.plan.index:
-            return Ref(self.plan.index[path], position)
-        found = [index for index, node in enumerate(self.plan.nodes) if node.name == path]
-        if len(found) == 1:
-            return Ref(found[0], position)
-        raise KeyError(
-            f"{name!r} names {len(found) or 'no'} nodes; there are {', '.join(sorted(self.plan.index)[:20])}"
-        )
+            found = [self.plan.index[path]]
+        else:
+            found = [index for index, node in enumerate(self.plan.nodes) if node.name == path]
+        if len(found) != 1:
+            known = ", ".join(sorted(self.plan.index)[:20])
+            raise KeyError(f"{name!r} names {len(found) or 'no'} nodes; there are {known}")
+        ref = Ref(found[0])
+        if item < 0:
+            return ref
+        map_ = self._records([ref]).get(ref) if self.plan.nodes[ref.node].is_map else None
+        total = 0 if map_ is None else max(map_.ending.total, 0)
+        if item >= total:
+            raise KeyError(f"{name!r} names no nodes; {path!r} has {total} items")
+        return Ref(ref.node, item)
 
     def node(self, name: str) -> NodeResult:
         """Give one node as it stands now."""

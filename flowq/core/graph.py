@@ -139,6 +139,8 @@ class Graph:
             source, origin = self._type_of(arg)
             if not can_feed(within(source), target):
                 yield _mismatch(step, parameter, target, origin, "")
+            elif source is bytes and within(EMPTY) is not EMPTY:
+                yield _mismatch(step, parameter, target, origin, "bytes cannot be part of a list or dict")
         elif arg[0] == "list" and not can_feed(within(list[Any]), target):
             yield _mismatch(step, parameter, target, "a list", "")
         elif arg[0] == "dict" and not can_feed(within(dict[str, Any]), target):
@@ -161,6 +163,15 @@ class Graph:
             wanted = _list_of(target)
             if not can_feed(source, wanted):
                 yield _mismatch(step, step.item_parameter, wanted, origin, "map() takes a list of items")
+        elif over[0] == "list":
+            yield from self._feeds(step, step.item_parameter, over, _list_of(target))
+        if step.processor.signature.returns is bytes:
+            yield TypeMismatchError(
+                f"{step.path!r}: a map's outputs make a list, which cannot hold bytes",
+                node=step.path,
+                field="return",
+                remedy="return text, such as base64",
+            )
 
     def _type_of(self, arg: Arg) -> tuple[Any, str]:
         if arg[0] == "input":

@@ -6,6 +6,7 @@ name among what those modules defined; it imports nothing because a message says
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Iterable
@@ -88,7 +89,8 @@ class Registry:
         """Make the validators of all known signatures now, and not when a node waits for them."""
         for processor in list(self._known.values()):
             for annotation in (processor.signature.returns, *(p.annotation for p in processor.signature.parameters)):
-                adapter(annotation)
+                with contextlib.suppress(DefinitionError):  # who builds a graph with it is told
+                    adapter(annotation)
 
     def modules(self) -> list[str]:
         """Give the modules of all known processors that another process can import."""

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -39,7 +39,8 @@ class PoolProcess:
         with warnings.catch_warnings():
             # 3.12 warns of forking with threads about. The child runs nothing but jobs, and touches no parent's lock.
             warnings.simplefilter("ignore", DeprecationWarning)
-            self._process.start()
+            with _allowed_children():
+                self._process.start()
         child_end.close()
 
     @property
@@ -87,6 +88,20 @@ class PoolProcess:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+
+
+@contextlib.contextmanager
+def _allowed_children() -> Iterator[None]:
+    """Let a processor run flows too. Daemonic processes may have no children, as they might leave them behind; these
+    here leave when their pipe closes.
+    """
+    config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    is_daemon = config.pop("daemon", None)
+    try:
+        yield
+    finally:
+        if is_daemon is not None:
+            config["daemon"] = is_daemon
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

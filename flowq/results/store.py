@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -84,26 +85,37 @@ class SqliteStore:
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
-        self._db = sqlite3.connect(file, timeout=30, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute(
+        self._file = file
+        self._left: list[sqlite3.Connection] = []
+        """Of the process that forked this one: to close them here would disturb it."""
+        self._open()
+        self._run(
             "CREATE TABLE IF NOT EXISTS results"
             " (run TEXT, digest TEXT, data BLOB, PRIMARY KEY (run, digest)) WITHOUT ROWID"
         )
 
     def put(self, run_id: str, digest: str, data: bytes) -> None:
-        with self._lock:
-            self._db.execute("INSERT OR IGNORE INTO results VALUES (?, ?, ?)", (run_id, digest, data))
+        self._run("INSERT OR IGNORE INTO results VALUES (?, ?, ?)", run_id, digest, data)
 
     def get(self, run_id: str, digest: str) -> bytes | None:
-        with self._lock:
-            row = self._db.execute("SELECT data FROM results WHERE run = ? AND digest = ?", (run_id, digest)).fetchone()
-        return None if row is None else row[0]
+        rows = self._run("SELECT data FROM results WHERE run = ? AND digest = ?", run_id, digest)
+        return rows[0][0] if rows else None
 
     def delete(self, run_id: str) -> None:
-        with self._lock:
-            self._db.execute("DELETE FROM results WHERE run = ?", (run_id,))
+        self._run("DELETE FROM results WHERE run = ?", run_id)
 
     def close(self) -> None:
         self._db.close()
+
+    def _open(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(self._file, timeout=30, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+
+    def _run(self, statement: str, *values: str | bytes) -> list[tuple[bytes]]:
+        if self._pid != os.getpid():  # SQLite forbids to go on with a connection after a fork
+            self._left.append(self._db)
+            self._open()
+        with self._lock:
+            return self._db.execute(statement, values).fetchall()

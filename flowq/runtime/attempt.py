@@ -28,11 +28,14 @@ from flowq.core.result import Failure, Record
 from flowq.core.types import FailureKind
 from flowq.execution import Interruptible, TimeUp
 from flowq.plan import Node
-from flowq.results.codec import JSON, decode, decode_as, encode, json_of
+from flowq.results.codec import BYTES, JSON, decode, decode_as, encode, json_of
 from flowq.runtime.inputs import ABSENT, Inputs
 
 MAX_TRACEBACK = 8000
 """Characters of a traceback that are kept: its end, which is where the error was raised."""
+
+MAX_MESSAGE = 4000
+"""Characters of an exception's message that are kept."""
 
 GRACE_S = 1.0
 """How much longer than its timeout an async processor may take to unwind before it is interrupted by force."""
@@ -69,7 +72,7 @@ def perform(registry: Registry, info: AttemptInfo, inputs: Inputs, scope: Interr
             returned = call()
             if inspect.isawaitable(returned):
                 returned = asyncio.run(_in_loop(returned, timeout_s, scope))
-        return Outcome(value=encode(returned, processor.signature.returns))
+        return Outcome(value=_checked(returned, processor, inputs))
     except TimeUp:
         return timed_out(info, node, timeout_s)
     except KeyboardInterrupt:
@@ -90,7 +93,7 @@ async def perform_async(registry: Registry, info: AttemptInfo, inputs: Inputs, t
             returned = call()
         if inspect.isawaitable(returned):
             returned = await _awaited(returned, timeout_s)
-        return Outcome(value=encode(returned, processor.signature.returns))
+        return Outcome(value=_checked(returned, processor, inputs))
     except TimeUp:
         return timed_out(info, inputs.node, timeout_s)
     except KeyboardInterrupt:
@@ -209,19 +212,48 @@ def _upstream_fields(inputs: Inputs, names: list[str]) -> dict[str, Any]:
     return found
 
 
+def _checked(returned: Any, processor: Processor, inputs: Inputs) -> bytes:
+    """Encode what a processor returned.
+
+    Raises:
+        OutputError: it breaks its type, or cannot be encoded where it is to go.
+    """
+    value = encode(returned, processor.signature.returns)
+    if inputs.item is not ABSENT and value[:1] == BYTES:
+        raise OutputError(
+            "an item of a map returned bytes, which no list of outputs can hold; return text, such as base64"
+        )
+    return value
+
+
 def failed(error: BaseException, node: Node) -> Outcome:
     """Give the outcome of an attempt that raised."""
     if isinstance(error, Skip):
         return Outcome()
-    kind, retry, message = FailureKind.ERROR, node.retry.covers(error), str(error)
+    kind, retry, message = FailureKind.ERROR, node.retry.covers(error), _text_of(error)
     if isinstance(error, ArgumentError):
         kind, retry = FailureKind.INPUT, False
     elif isinstance(error, OutputError):
-        kind, message = FailureKind.OUTPUT, f"node {node.path!r}: {error}"
+        kind, message = FailureKind.OUTPUT, f"node {node.path!r}: {message}"
     elif isinstance(error, UnknownProcessorError):
         kind, retry = FailureKind.UNKNOWN_PROCESSOR, False
-    text = "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
+    text = _printable("".join(traceback.format_exception(error))[-MAX_TRACEBACK:])
     return Outcome(failure=Failure(kind=kind, type=_type_name(error), message=message, traceback=text), retry=retry)
+
+
+def _text_of(error: BaseException) -> str:
+    """Give an exception's message, whatever somebody made of it: a failure must not fail to be recorded."""
+    try:
+        message = str(error)
+    except Exception as second:
+        message = f"(its message cannot be had: {type(second).__name__})"
+    return _printable(
+        message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}… ({len(message)} characters)"
+    )
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def timed_out(info: AttemptInfo, node: Node, timeout_s: float | None) -> Outcome:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowq.core.args import Arg
-from flowq.core.errors import InputError, OutputError, ValueTooLargeError
+from flowq.core.errors import ArgumentError, InputError, OutputError, ValueTooLargeError
 from flowq.core.result import DependencyData
 from flowq.core.types import MissingReason
 from flowq.plan import Node
 from flowq.results import ResultsManager
-from flowq.results.codec import JSON, NONE, decode, encode, json_of
+from flowq.results.codec import BYTES, JSON, NONE, decode, encode, json_of
 
 ABSENT = b""
 """The value of an input field that the run's input does not have: the parameter's default holds."""
@@ -69,7 +69,12 @@ class Inputs:
         return DependencyData(lambda name: decode(self.load(upstreams[name])), tuple(upstreams), self.missing)
 
     def _part(self, arg: Arg) -> bytes:
-        return json_of(self.value(arg) or NONE)
+        data = self.value(arg) or NONE
+        if data[:1] == BYTES:
+            raise ArgumentError(
+                f"node {self.node.path!r}: bytes cannot be part of a list or dict; give them a parameter of their own"
+            )
+        return json_of(data)
 
 
 def encode_input(flow: str, given: Mapping[str, Any], results: ResultsManager) -> bytes:

@@ -65,12 +65,12 @@ def as_function(layers: int) -> FunctionFlow[..., dict[str, int]]:
 def timed(what: str) -> Iterator[None]:
     began = time.perf_counter()
     yield
-    print(f"{what}: {time.perf_counter() - began:.2f} s")  # noqa: T201
+    print(f"{what}: {time.perf_counter() - began:.2f} s")
 
 
 @pytest.mark.parametrize(("make", "layers"), [(as_classes, 100), (as_function, 20)], ids=["classes", "function"])
 def test_layers_of_a_hundred_nodes(make: Callable[[int], Runnable], layers: int):
-    print(f"{layers * WIDTH} nodes")  # noqa: T201
+    print(f"{layers * WIDTH} nodes")
     with timed("define"):
         graph = make(layers)
     with timed("build, check, compile and verify"):

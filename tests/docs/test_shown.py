@@ -44,7 +44,13 @@ def test_every_program_prints_what_the_page_says(page: Path, tmp_path: Path) -> 
     assert shown or not list(blocks(page, "python")), f"{page.name} shows programs and never runs them"
     for command, output in shown:
         done = subprocess.run(
-            shlex.split(command), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False
+            shlex.split(command),
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
         )
         printed = done.stdout or done.stderr
         assert printed.strip() == output.strip(), f"{command}\n{done.stderr}"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from flowq import DependencyData, FlowStatus, NodeStatus, current_attempt
+from flowq import DependencyData, FlowContext, FlowStatus, NodeStatus, Settings, current_attempt
 from flowq.testing import wait_until
 from flowq.testing.fleet import fleet
 from tests.conformance.engines.effects import by_node, note
@@ -75,6 +75,16 @@ def test_the_whole_worker_is_killed_in_the_middle_of_a_run(workers, tmp_path):
     again = {name for name, found in starts.items() if len(found) > 1}
     assert held in again
     assert len(again) <= 2  # what the dead worker had claimed: this one, and at most the one it was about to begin
+
+
+def test_a_wake_up_that_goes_astray_is_sent_again(workers, tmp_path):
+    """The producer's broker is one that no worker listens to; the state is the right one."""
+    broker = workers.server.url.replace("virtual_host=0", "virtual_host=9")
+    producer = FlowContext(Settings(broker_url=broker, state_url=workers.server.redis_url))
+    shape = layered(4, 6, seed=7)
+    handle = digests.as_class_form(shape).submit({"log": str(tmp_path / "effects")}, context=producer)
+    assert handle.result(30).output == evaluate(shape)
+    producer.close()
 
 
 def test_a_worker_that_comes_late_takes_what_waits(tmp_path):

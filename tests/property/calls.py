@@ -84,11 +84,11 @@ def changed(text: str, pieces: Sequence[tuple[str, str]]) -> str:
     return text
 
 
-def sized(budget: int = 2000, inline: int = 32, batch: int = 500) -> dict[str, list[tuple[str, str]]]:
+def sized(budget: int = 500, inline: int = 32, batch: int = 500) -> dict[str, list[tuple[str, str]]]:
     """Give the changes that make the scripts' limits small, so that small runs reach them."""
     return {
         "lib": [
-            ("local BUDGET = 2000 ", f"local BUDGET = {budget} "),
+            ("local BUDGET = 500 ", f"local BUDGET = {budget} "),
             ("local INLINE = 32 ", f"local INLINE = {inline} "),
         ],
         "sweep": [("local BATCH = 500 ", f"local BATCH = {batch} ")],

@@ -27,9 +27,9 @@ MOST_DRAWS = 1500
 
 
 def examples(number: int) -> Callable[[Test], Test]:
-    """Give the settings of a property: so many examples, forty times as many under FLOWQ_THOROUGH=1."""
+    """Give the settings of a property: so many examples, twenty times as many under FLOWQ_THOROUGH=1."""
     chosen: Any = settings(
-        max_examples=number * (40 if THOROUGH else 1),
+        max_examples=number * (20 if THOROUGH else 1),
         derandomize=not THOROUGH,
         deadline=None,
         database=None,

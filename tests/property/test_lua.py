@@ -12,7 +12,8 @@ from flowq.plan import Plan
 from tests.property.calls import Calls, sized
 from tests.property.choices import TIMEOUT_S, Choose, choices, examples
 from tests.property.graphs import plans
-from tests.property.twin import Limits, Twin
+from tests.property.runs import Limits
+from tests.property.twin import Twin
 
 pytestmark = pytest.mark.timeout(TIMEOUT_S)
 

@@ -9,80 +9,30 @@ come too late, twice or with somebody else's fence, and workers that die before 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from flowq.core.types import FlowStatus, FlowType, NodeStatus
 from flowq.plan import Plan
 from flowq.runtime import machine
-from flowq.runtime.machine import Ref, RunState
+from flowq.runtime.machine import Ref
 from flowq.runtime.rows import inputs_of, reads_input, rows_of
 from flowq.runtime.scripts import Claimed, Next, OutcomeEntry, WakeUp
-from tests.property.calls import LONG_S, Calls, Changes, Sent, merged, sized
+from tests.property.calls import Calls, Changes, Sent, merged, sized
 from tests.property.choices import Choose, one_of, seeded, some_of
 from tests.property.drive import event_of
 from tests.property.graphs import random_plan
 from tests.property.look import LANES, Seen, check_run, look
 from tests.property.reference import ENDINGS, Ending, Fates, check_end
+from tests.property.runs import Limits, Run, ending_of, outcome_of
 
 QUEUES = ("main", "side")
 SLOTS = 2
 RETENTION_MS = 100_000
-DELAY_MS = int(LONG_S * 1000)
 PAST_MS = 1_000_000
 """Scores below this are long past: the test has set them."""
 MOST_STEPS = 60
 """Random ones; then the runs are driven straight to their ends."""
-
-
-class Limits(NamedTuple):
-    """What the scripts' limits are; small ones are reached by small runs."""
-
-    budget: int = 2000
-    inline: int = 32
-    batch: int = 500
-
-    @property
-    def is_large(self) -> bool:
-        return self.budget >= 100
-
-
-@dataclass(slots=True)
-class Run:
-    """One run, as the test knows it."""
-
-    id: str
-    plan: Plan
-    state: RunState
-    fates: Fates
-    ended: dict[Ref, int] = field(default_factory=dict)
-    """How many attempts have ended."""
-    held: dict[Ref, Claimed] = field(default_factory=dict)
-    """The last claim of each node that was ever claimed."""
-    chunks: dict[Ref, int] = field(default_factory=dict)
-    """Of a map's attempt: the items that it still opens before it ends."""
-    inputs: dict[Ref, bytes] = field(default_factory=dict)
-    outputs: dict[Ref, bytes] = field(default_factory=dict)
-    cancelled: bool = False
-
-    def ending(self, ref: Ref) -> Ending:
-        return self.fates.of(ref).endings[self.ended.get(ref, 0)]
-
-    def is_map(self, ref: Ref) -> bool:
-        return ref.item < 0 and ref.node < len(self.plan) and self.plan.nodes[ref.node].is_map
-
-    def opens(self, ref: Ref) -> int:
-        """Give how many items an attempt may open now; -1: it does not open items, or is about to end."""
-        if not self.is_map(ref):
-            return -1
-        left = self.fates.of(ref).items - self.state.nodes[ref].opened
-        if self.ending(ref) is Ending.COMPLETED:
-            return left
-        return min(left - 1, self.chunks[ref]) or -1
-
-    def holds(self, ref: Ref, fence: int) -> bool:
-        node = self.state.nodes.get(ref)
-        return not self.state.status.is_final and node is not None and node.fence == fence != 0
 
 
 @dataclass(slots=True)
@@ -245,7 +195,7 @@ class Twin:
     def _settled(self, outcome: OutcomeEntry, values: list[bytes], *, taken: bool, hands: bool) -> None:
         """Tell the state machine what the script was told; both must take it, or neither."""
         run, ref, fence = self.runs[outcome["run"]], Ref.parse(outcome["key"]), outcome["fence"]
-        ending = ENDING_OF[outcome["kind"], outcome["retry"], outcome["timed_out"]]
+        ending = ending_of(outcome)
         if outcome["fused"]:
             # It must have become ready by an outcome before it in this call: else somebody else may have it.
             possible = hands and (run.id, ref) in self.fresh
@@ -530,31 +480,3 @@ def random_twin(client: Any, seed: int, changes: Changes | None = None) -> Twin:
     plans = [random_plan(choose) for _ in range(1 + choose(2))]
     plans += plans[: choose(2)]
     return Twin(Calls(client, merged(sized(*limits), changes or {})), choose, plans, limits, late=seed % 3 == 2)
-
-
-ENDING_OF = {
-    ("completed", False, False): Ending.COMPLETED,
-    ("failed", True, False): Ending.FAILED,
-    ("failed", True, True): Ending.TIMED_OUT,
-    ("failed", False, False): Ending.FATAL,
-    ("skipped", False, False): Ending.SKIPPED,
-    ("released", False, False): Ending.RELEASED,
-    ("lost", False, False): Ending.LOST,
-}
-
-
-def outcome_of(run: str, ref: Ref, fence: int, ending: Ending, value: int, *, fused: bool = False) -> OutcomeEntry:
-    """Give an attempt's ending as ``settle`` takes it."""
-    kind, retry, timed_out = next(told for told, known in ENDING_OF.items() if known is ending)
-    return OutcomeEntry(
-        run=run,
-        key=ref.key,
-        fence=fence,
-        kind=kind,
-        value=value,
-        failure='{"kind":"error"}' if kind == "failed" else "",
-        retry=retry,
-        delay_ms=DELAY_MS,
-        timed_out=timed_out,
-        fused=fused,
-    )

@@ -363,6 +363,32 @@ def test_items_of_the_wrong_type(over):
     assert (error.node, error.field) == ("number", "x")
 
 
+def test_items_that_are_outputs_of_the_wrong_type():
+    @flow
+    def graph(x: int):
+        return number.map([number(x), text(x), 3])
+
+    error = problem_of(graph, TypeMismatchError)
+    assert (error.node, error.field) == ("number_2", "x")
+    assert "'text'" in str(error)
+
+
+@task
+def raw(x: int) -> bytes:
+    return bytes(x)
+
+
+@pytest.mark.parametrize("where", ["a map", "a list", "a dict", "a parent"])
+def test_bytes_where_only_json_can_be(where):
+    @flow
+    def graph(x: int):
+        return raw.map([1, x]) if where == "a map" else {"a": raw(x)} if where == "a dict" else [raw(x)]
+
+    end = root()
+    Flow(raw, FlowConfig(name="raw")).register_to(end)
+    problem_of(end if where == "a parent" else graph, TypeMismatchError)
+
+
 def test_a_map_feeds_a_list():
     @flow
     def graph() -> int:

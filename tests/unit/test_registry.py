@@ -90,6 +90,19 @@ def test_the_generation_grows_with_what_is_new(registry):
     assert registry.generation == before + 2
 
 
+def test_warming_up_forgives_what_no_graph_can_use(registry):
+    class Opaque:
+        pass
+
+    @task
+    def odd(x: Opaque) -> Opaque:
+        return x
+
+    registry.add(odd.describe())
+    registry.add(double.describe())
+    registry.warm_up()
+
+
 def test_flows_are_known_by_name():
     made = Flow(Scale(), FlowConfig(name="registry-test"))
 

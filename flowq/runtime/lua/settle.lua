@@ -1,7 +1,8 @@
 -- settle: call wake_ms lease_ms worker token queue process thread busy inline outcomes
 -- Record the outcomes of attempts, release what they decide, and give the drain its next nodes (as claim does).
 -- An outcome: {run, key, fence, kind, value, failure, retry, delay_ms, timed_out, fused}; `value` is the position in ARGV.
--- `inline`: the drain can take inline nodes. Replay: a fence holds once. Returns {claims, wake-ups, positions of outcomes that no longer counted, unfinished runs}.
+-- `inline`: the drain can take inline nodes. Replay: a fence holds once. Returns {claims, wake-ups, positions of outcomes
+-- that no longer counted, unfinished runs}.
 takes_inline = header.inline and header.token ~= ''
 local stale = {}
 for _, outcome in ipairs(header.outcomes) do
@@ -26,11 +27,15 @@ for position, outcome in ipairs(header.outcomes) do
     outcome.fence = record and record.fence
   end
   local node, item = split(key)
-  local opens = record and not item and row_of(run, node)[6] == 1
-  if not holds(record, outcome.fence) or (opens and outcome.kind == 'completed') then -- a map completes by its items
+  local valid = holds(record, outcome.fence)
+  if valid and outcome.kind == 'completed' and not item and row_of(run, node)[6] == 1 then
+    valid = false -- a map completes by its items; until they are open, it is held
+  elseif outcome.fence then
+    call('ZREM', key_of('leases'), outcome.run .. ' ' .. key .. ' ' .. outcome.fence)
+  end
+  if not valid then
     stale[#stale + 1] = position - 1
   else
-    call('ZREM', key_of('leases'), lease_of(run, key, record.fence))
     if outcome.kind == 'completed' then
       if outcome.value > 0 then call('HSET', run.values, key, ARGV[outcome.value]) end
       if record.attempt > 1 then call('HDEL', run.base .. ':failures', key) end

@@ -27,11 +27,13 @@ for _, lease in ipairs(call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, BA
 end
 
 local timers = key_of('timers')
-for _, timer in ipairs(call('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, BATCH)) do
-  call('ZREM', timers, timer)
+local next_timers = call('ZRANGE', timers, 0, BATCH - 1, 'WITHSCORES')
+for position = 1, #next_timers, 2 do
+  local timer, due = next_timers[position], tonumber(next_timers[position + 1]) <= now
   local id, key, attempt = string.match(timer, '^(%S+) (%S+) (%S+)$')
   local run = run_of(id)
-  if is_open(run) then
+  if due or not is_open(run) then call('ZREM', timers, timer) end -- an ended run may have left long waits behind
+  if due and is_open(run) then
     if key == 'todo' then
       run.todo = true
       propagate(run)

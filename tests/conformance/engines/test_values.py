@@ -1,5 +1,6 @@
 """What goes in, what goes between, what comes out; and what may not."""
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_large_items_of_a_map(run):
 
 
 def test_a_large_input(run):
-    text = "".join(chr(33 + (k * k + k // 7) % 90) for k in range(50_000))
+    text = secrets.token_hex(25_000)
     assert run(flows.of_large_input, {"text": text}).output == 50_000
 
 
@@ -118,6 +119,19 @@ def test_an_output_over_the_limit(run):
     assert "'too_large'" in failure.message
     assert "over the limit of 1000000" in failure.message
     assert "FLOWQ_MAX_VALUE_BYTES" in failure.message
+
+
+def test_bytes_that_show_at_run_time_alone_where_only_json_can_be(run):
+    result = run(flows.map_of_hidden_bytes, {"xs": [1, 2]})
+    assert result.status is FlowStatus.FAILED
+    failure = result.nodes["hidden_bytes[0]"].failure
+    assert failure.kind is FailureKind.OUTPUT
+    assert "'hidden_bytes'" in failure.message
+    assert "base64" in failure.message
+    result = run(flows.list_of_hidden_bytes, {"x": 1})
+    failure = result.nodes["list_of_hidden_bytes"].failure
+    assert failure.kind is FailureKind.INPUT
+    assert "'list_of_hidden_bytes'" in failure.message
 
 
 def test_an_upstream_that_does_not_fit_the_parameter(run):
@@ -173,7 +187,7 @@ def test_a_processor_of_this_process_alone_is_refused_before_anything_is_stored(
     def of_local(text: str) -> int:
         return local(text)
 
-    text = "".join(chr(33 + (k * k + k // 7) % 90) for k in range(50_000))  # goes to the results store
+    text = secrets.token_hex(25_000)  # would go to the results store
     client = flowq_context.service("state").client
     before = set(client.scan_iter())
     with pytest.raises(UnknownProcessorError, match=r"node 'local'.*define it at the top of a module"):

@@ -1,6 +1,9 @@
 """The contract of a store: values by run and digest."""
 
+import contextlib
+import multiprocessing
 import threading
+import warnings
 
 import pytest
 
@@ -83,6 +86,27 @@ def test_threads_do_not_disturb_each_other(store):
         thread.join(timeout=30)
     assert not any(thread.is_alive() for thread in threads)
     assert problems == []
+
+
+@pytest.mark.parametrize("kind", ["disk", "sqlite", "redis"], indirect=True)
+def test_a_forked_child_uses_it_as_its_parent_goes_on(store):
+    store.put("run1", DIGEST, b"value")
+
+    def main() -> None:
+        assert store.get("run1", DIGEST) == b"value"
+        store.put("run1", OTHER, b"of the child")
+
+    child = multiprocessing.get_context("fork").Process(target=main)
+    with getattr(store, "_lock", contextlib.nullcontext()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+        child.start()  # while the parent is in the middle of something
+    child.join(10)
+    exit_code = child.exitcode
+    child.kill()
+    assert exit_code == 0
+    assert store.get("run1", OTHER) == b"of the child"
+    store.put("run2", DIGEST, b"of the parent")
+    assert store.get("run2", DIGEST) == b"of the parent"
 
 
 @pytest.mark.parametrize("kind", ["redis"], indirect=True)

@@ -209,6 +209,9 @@ class Desk:
         entry = self.entry(key, run)
         return None if entry is None else entry.status
 
+    def events(self, run: str = "r") -> list[str]:
+        return [fields[b"e"].decode() for _, fields in self.client.xrange(self.keys.events(run))]
+
     def ready(self, queue: str = "main", lane: str = "process") -> list[str]:
         return [entry.decode() for entry in self.client.lrange(self.keys.lane(queue, lane), 0, -1)]
 

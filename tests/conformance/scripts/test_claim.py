@@ -31,6 +31,19 @@ def test_a_claim_brings_what_the_attempt_needs(desk: Desk) -> None:
     assert desk.leases() == [second.lease]
 
 
+def test_it_is_noted_who_began_it_and_when(desk: Desk) -> None:
+    desk.submit(chain(1))
+    before = desk.client.time()[0] * 1000
+    (claim,) = desk.claim()
+    fields = desk.client.hget(desk.keys.nodes("r"), "0").decode().split("|")
+    assert (fields[0], fields[6]) == ("running", "w")
+    assert int(fields[4]) >= before
+    desk.settle(claim)
+    fields = desk.client.hget(desk.keys.nodes("r"), "0").decode().split("|")
+    assert int(fields[5]) >= int(fields[4])
+    assert int(desk.head("submitted") or 0) <= int(desk.head("started") or 0) <= int(desk.head("ended") or 0)
+
+
 def test_many_inputs_are_asked_for_by_the_worker(desk: Desk) -> None:
     desk.submit(fan_in(17))
     (sink,) = desk.settle(*desk.claim(process=17), process=1).claims

@@ -8,7 +8,7 @@ from flowq.core.types import NodeStatus
 from tests.conformance.scripts.desk import Desk, fan_in, fan_out, map_plan, node, plan
 
 WIDTH = 10_000
-BUDGET = 2000
+BUDGET = 500
 """Edges that one call follows."""
 
 COMMANDS_PER_EDGE = 8

@@ -27,8 +27,7 @@ def test_the_last_node_ends_the_run(desk: Desk) -> None:
     assert all(0 < life <= 60_000 for life in desk.lives_ms())
     assert listener.get_message(timeout=5)["data"] == b"r"
     listener.close()
-    last = desk.client.xrevrange(desk.keys.events("r"), count=1)[0][1][b"e"]
-    assert last == b"run completed 0 "
+    assert desk.events()[-1] == "run completed 0 "
 
 
 def test_only_the_holder_of_the_claim_may_say(desk: Desk) -> None:
@@ -49,6 +48,21 @@ def test_what_is_no_node_does_not_hold_up_the_others(desk: Desk, key: str) -> No
     (claim,) = desk.claim()
     assert desk.settle(Outcome("r", key, 1), Outcome("nobody", "0", 1), claim).stale == [0, 1]
     assert desk.status() == "completed"
+
+
+def test_all_that_happens_can_be_watched(desk: Desk) -> None:
+    desk.submit(plan(node("a", retry=TWICE), node("b", 0)))
+    desk.fail(*desk.claim(), retry=True)
+    desk.fall_due()
+    desk.fail(*desk.claim(), retry=True)
+    assert desk.events() == [
+        "0 running 1 w",
+        "0 pending 1 w",
+        "0 running 2 w",
+        "0 failed 2 w",
+        "1 upstream_failed 0 ",
+        "run failed 0 ",
+    ]
 
 
 def test_a_repeated_outcome_counts_once(desk: Desk) -> None:

@@ -19,6 +19,12 @@ def test_what_has_no_upstream_is_ready_on_its_list(desk: Desk) -> None:
     assert (desk.head("total"), desk.head("remaining")) == ("3", "3")
 
 
+def test_its_plan_can_be_read(desk: Desk) -> None:
+    desk.submit(chain())
+    stored = desk.client.hget(desk.keys.plan(chain().hash), "document")
+    assert Plan.from_json(stored) == chain()
+
+
 def test_an_unknown_plan_stores_nothing(desk: Desk) -> None:
     assert desk.submit(chain(), known=True) == []
     assert desk.status() is None
@@ -80,9 +86,15 @@ class TestCancel:
         assert desk.claim(process=5) == []
         assert desk.settle(running).stale == [0]
         assert desk.node(running.key) is NodeStatus.RUNNING, "cancelling writes to no node"
-        assert desk.renew(running.lease) == [0]
         assert desk.leases() == []
+        assert desk.renew(running.lease) == [0]
         assert all(life > 0 for life in desk.lives_ms())
+
+    def test_its_large_values_go_with_it(self, desk: Desk) -> None:
+        desk.submit(chain())
+        desk.client.hset(desk.keys.results("r"), "digest", b"large")
+        desk.cancel()
+        assert 0 < desk.client.pttl(desk.keys.results("r")) <= 60_000
 
     def test_its_retries_and_leases_lead_nowhere(self, desk: Desk) -> None:
         desk.submit(plan(node("a", max_crashes=1), node("b")))
@@ -127,5 +139,6 @@ class TestForget:
         desk.forget()
         assert desk.claim(process=5) == []
         assert desk.settle(claim).stale == [0]
+        assert desk.leases() == []
         assert desk.renew(claim.lease) == [0]
         assert desk.status() is None

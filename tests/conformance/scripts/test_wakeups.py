@@ -39,6 +39,13 @@ def test_a_worker_that_comes_is_told_of_what_waits(desk: Desk) -> None:
     assert desk.register(slots=3) == []
 
 
+def test_a_worker_that_leaves_is_gone(desk: Desk) -> None:
+    desk.register(slots=4, worker="another")
+    assert desk.register(slots=0, worker="another") == []
+    assert desk.client.zrange(desk.keys.workers, 0, -1) == [b"w"]
+    assert len(desk.submit(wide(5))) == 2
+
+
 def test_who_claims_takes_the_place_of_its_wake_up(desk: Desk) -> None:
     wakes = desk.submit(wide(5))
     following = desk.claim_next(token=wakes[0].token)

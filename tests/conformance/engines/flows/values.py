@@ -171,6 +171,21 @@ def echo(text: str) -> str:
     return text
 
 
+@task
+def hidden_bytes(x: int):
+    return bytes([x, 255])
+
+
+@flow
+def map_of_hidden_bytes(xs: list[int]):
+    return hidden_bytes.map(xs)
+
+
+@flow
+def list_of_hidden_bytes(x: int):
+    return [hidden_bytes(x), x]
+
+
 # ── what cannot be stored ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
