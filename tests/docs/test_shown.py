@@ -1,7 +1,7 @@
 """What the documentation shows is typed as it stands, in an empty folder, and prints what it says.
 
-A Python block begins with a comment that names its file. In a console block, lines after ``$`` are commands and the lines
-up to the next one their output; commands that install things or that start what does not end are not for a test.
+A Python block begins with a comment that names its file. In a console block, lines after ``$`` are commands and the
+lines up to the next one their output; commands that install things or start what does not end are not for a test.
 """
 
 from __future__ import annotations
