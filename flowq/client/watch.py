@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,10 @@ class Watch:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
         self._waiting: dict[str, list[Callable[[], None]]] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -38,6 +43,8 @@ class Watch:
 
         Returns when the subscription stands; called from any thread, ``call`` runs in the watch's.
         """
+        if self._pid != os.getpid():  # the thread stayed with the process that forked this one
+            self._begin()
         with self._lock:
             self._waiting.setdefault(run, []).append(call)
             if self._thread is None:

@@ -29,10 +29,14 @@ class ProcessPoolManager:
         self._serve = serve
         self._generation = generation
         self.processes = processes or os.cpu_count() or 1
+        self._begin()
+        atexit.register(self.close)
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
         self._idle: list[PoolProcess] = []
         self._busy: set[PoolProcess] = set()
         self._lock = threading.Lock()
-        atexit.register(self.close)
 
     async def in_process(self, job: Any, timeout_s: float | None) -> Any:
         """Run a job in a child process, which is killed if the time runs out or the caller is cancelled.
@@ -92,6 +96,8 @@ class ProcessPoolManager:
 
     def close(self) -> None:
         """End all children."""
+        if self._pid != os.getpid():
+            return
         with self._lock:
             idle, self._idle = self._idle, []
             busy, self._busy = self._busy, set()
@@ -102,6 +108,8 @@ class ProcessPoolManager:
         atexit.unregister(self.close)
 
     def _check_out(self) -> PoolProcess:
+        if self._pid != os.getpid():  # a processor runs a flow: what was inherited are its siblings, not its children
+            self._begin()
         generation = self._generation()
         with self._lock:
             stale = [process for process in self._idle if process.generation != generation]

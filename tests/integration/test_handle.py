@@ -12,7 +12,7 @@ from flowq import FlowStatus, NodeStatus, RunNotFound, StateError, flow, task
 from flowq.client import NodeChange, Progress
 from flowq.standalone import EmbeddedContext
 from flowq.testing import wait_until
-from flowq.testing.fleet import fleet
+from flowq.testing.fleet import fleet, use
 from flowq.testing.keyspace import clear
 from tests.conformance.engines.effects import effects
 from tests.conformance.engines.flows import cancelling, dependencies, maps, nesting, values
@@ -231,6 +231,32 @@ def test_events_of_a_run_that_is_cancelled(context, tmp_path):
     wait_until(lambda: len(effects(log)) > 2, 20)
     handle.cancel()
     assert len(list(handle.events())) > 2  # and it ends
+
+
+# ── from a processor ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@task
+def submits_another(log: str) -> list[int]:
+    handle = cancelling.many_slow_items.submit(8, log)
+    began = time.monotonic()
+    output: list[int] = handle.result(20).output
+    assert time.monotonic() - began < 10, "it was not told of the end"
+    return output
+
+
+@flow
+def submitting(log: str) -> list[int]:
+    return submits_another(log)
+
+
+def test_a_processor_may_submit_and_wait(context, tmp_path):
+    """Here, in a child process of one that waits for runs itself; and in a worker."""
+    log = str(tmp_path / "log")
+    with use(context):
+        assert cancelling.many_slow_items.submit(8, log).result(20).output == list(range(8))
+        assert submitting.run(log).output == list(range(8))
+        assert submitting.submit(log).result(20).output == list(range(8))
 
 
 # ── many ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

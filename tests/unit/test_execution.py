@@ -272,6 +272,25 @@ async def test_children_that_know_too_little_are_replaced():
     pool.close()
 
 
+async def test_a_forked_child_has_children_of_its_own():
+    """As a processor has that runs a flow: its parent's children are none of its business."""
+
+    def serve_more(job: Any) -> Any:
+        if job == "nested":
+            return asyncio.run(nesting.in_process(("pid", None), None)), os.getpid()
+        return serve(job)
+
+    nesting = ProcessPoolManager(serve_more, processes=2)
+    before = set(await asyncio.gather(*(nesting.in_process(("pid", None), None) for _ in range(2))))
+    grandchild, child = await nesting.in_process("nested", 10)
+    assert child in before
+    assert grandchild not in {*before, os.getpid()}
+    after = set(await asyncio.gather(*(nesting.in_process(("pid", None), None) for _ in range(2))))
+    assert after == before
+    nesting.close()
+    await asyncio.to_thread(wait_until, lambda: is_gone(grandchild))
+
+
 async def test_closing_leaves_nothing_and_takes_no_time():
     """Even if a child of another pool holds the pipe's end open."""
     first, second = ProcessPoolManager(serve), ProcessPoolManager(serve)
