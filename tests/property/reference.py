@@ -68,10 +68,9 @@ class Fate:
 class Fates:
     """Decides how every attempt of a run ends, before any of them begins."""
 
-    def __init__(self, plan: Plan, choose: Choose, endings: tuple[Ending, ...] = ENDINGS) -> None:
+    def __init__(self, plan: Plan, choose: Choose) -> None:
         self._plan = plan
         self._choose = choose
-        self._endings = endings
         self._drawn: dict[Ref, Fate] = {}
 
     def of(self, ref: Ref) -> Fate:
@@ -83,7 +82,7 @@ class Fates:
         endings: list[Ending] = []
         settled = None
         while settled is None:
-            drawn = one_of(self._choose, self._endings) if len(endings) < LONGEST else Ending.COMPLETED
+            drawn = one_of(self._choose, ENDINGS) if len(endings) < LONGEST else Ending.COMPLETED
             endings.append(drawn)
             settled = settle(endings, node.retry.max_attempts, node.max_crashes)
         fate = Fate(endings, settled)

@@ -17,7 +17,7 @@ from tests.property.drive import Drive
 from tests.property.graphs import random_plan
 from tests.property.twin import random_twin
 
-SEEDS = 120
+SEEDS = 400
 """So many examples must be enough for any of them; most need one to five."""
 
 

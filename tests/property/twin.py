@@ -47,8 +47,7 @@ class Twin:
     """Runs of plans, on both."""
 
     def __init__(self, calls: Calls, choose: Choose, plans: Sequence[Plan], limits: Limits, *, late: bool) -> None:
-        """``late``: what a call leaves over is not gone on with at once. Then nothing is skipped by condition, as a
-        node with a failed and a skipped upstream goes by whichever comes first."""
+        """``late``: what a call leaves over is not gone on with at once."""
         self.calls, self.choose, self.limits, self.late = calls, choose, limits, late
         self.runs: dict[str, Run] = {}
         self.past: list[Past] = []
@@ -57,11 +56,10 @@ class Twin:
         self.clock = 0
         self.fresh: set[tuple[str, Ref]] = set()
         """What has become ready by the last call, other than by being released."""
-        endings = tuple(ending for ending in ENDINGS if ending is not Ending.SKIPPED) if late else ENDINGS
         self._call("register", worker="w", queues=list(QUEUES), slots=SLOTS)
         for number, plan in enumerate(plans):
             state, _ = machine.start(plan)
-            run = self.runs[f"r{number}"] = Run(f"r{number}", plan, state, Fates(plan, choose, endings))
+            run = self.runs[f"r{number}"] = Run(f"r{number}", plan, state, Fates(plan, choose))
             self._submit(run)
         self.seen = self._look()
         self._check()
@@ -229,7 +227,7 @@ class Twin:
             self._check_inputs(run, spec, claim)
             run.held[ref] = claim
             if run.is_map(ref):
-                run.chunks[ref] = 0 if self.late else run.fates.of(ref).opened[run.ended.get(ref, 0)]
+                run.chunks[ref] = run.fates.of(ref).opened[run.ended.get(ref, 0)]
             # A call may also go on with what another one has left over.
             is_new = (run.id, ref) in self.fresh or self.late
             if hands and spec.placement is FlowType.INLINE and is_new and not any(taken.values()):

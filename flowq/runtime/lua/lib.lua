@@ -158,8 +158,10 @@ local function finish(run, status)
 end
 
 local settle_item
+
+-- All that follows from one outcome comes before what follows from the next: so a node goes by what happened first.
 local function later(run, ...)
-  call('RPUSH', run.base .. ':todo', table.concat({...}, ' '))
+  call(run.follows and 'LPUSH' or 'RPUSH', run.base .. ':todo', table.concat({...}, ' '))
   run.todo = true
 end
 
@@ -253,7 +255,9 @@ local function propagate(run)
       break
     end
     local node, status, cursor, only = string.match(entry, '^(%d+) (%S+) (%d+) ?(%S*)$')
+    run.follows = true
     local stopped = follow(run, node, status, tonumber(cursor), only == 'required')
+    run.follows = false
     if stopped then
       call('LPUSH', todo, table.concat({node, status, stopped, only}, ' '))
     end

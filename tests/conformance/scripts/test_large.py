@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowq.core.types import NodeStatus
-from tests.conformance.scripts.desk import Desk, fan_in, fan_out, map_plan, node, plan
+from tests.conformance.scripts.desk import Desk, Outcome, fan_in, fan_out, map_plan, node, plan
 
 WIDTH = 10_000
 BUDGET = 500
@@ -111,6 +111,20 @@ def test_others_settle_while_consequences_are_left(desk: Desk) -> None:
     while desk.advance():
         pass
     assert len(desk.ready()) == BUDGET + 10
+
+
+def test_a_node_goes_by_what_happened_first(desk: Desk) -> None:
+    fillers = [node(f"n{index}", 0) for index in range(BUDGET)]
+    between = len(fillers) + 2
+    desk.submit(plan(node("fails"), node("skips"), *fillers, node("between", 0), node("end", 1, between)))
+    first, second = desk.claim(process=2)
+    assert desk.fail(first).unfinished == ["r"], "so far, not even the node between them knows"
+    assert desk.node(str(between)) is None
+    desk.settle(Outcome("r", second.key, second.fence, "skipped"))
+    while desk.advance():
+        pass
+    assert desk.node(str(between + 1)) is NodeStatus.UPSTREAM_FAILED
+    assert desk.status() == "failed"
 
 
 def test_a_cancelled_run_leaves_many_entries(desk: Desk) -> None:
