@@ -29,6 +29,7 @@ from flowq.core.errors import (
     StateError,
     TypeMismatchError,
     UnknownDependencyError,
+    UnknownFlowError,
     UnknownProcessorError,
     ValueTooLargeError,
 )
@@ -75,6 +76,7 @@ FlowContext.provide("results", lambda context: import_module("flowq.results").op
 FlowContext.provide("client", lambda context: import_module("flowq.client").Client(context))
 FlowContext.provide("state", lambda context: import_module("flowq.runtime.state").State(context))
 FlowContext.provide("attach", lambda context: import_module("flowq.runtime.app").attach(context.celery_app, context))
+FlowContext.provide("from_canvas", lambda _: import_module("flowq.runtime.imported").from_canvas)
 FlowContext.provide("celery_app", lambda context: import_module("flowq.runtime.app").make_app(context))
 
 
@@ -133,6 +135,7 @@ __all__ = [
     "Task",
     "TypeMismatchError",
     "UnknownDependencyError",
+    "UnknownFlowError",
     "UnknownProcessorError",
     "ValueTooLargeError",
     "current_attempt",

@@ -5,20 +5,35 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 from flowq.client.handle import FlowHandle
 from flowq.client.watch import Watch
+from flowq.core.config import Dispatch
 from flowq.core.context import FlowContext
-from flowq.core.errors import RunNotFound, StateError, UnknownProcessorError
+from flowq.core.errors import InputError, RunNotFound, StateError, UnknownProcessorError
 from flowq.core.graph import Graph
 from flowq.core.processor import EMPTY
-from flowq.plan import Plan
+from flowq.plan import Lowering, Plan
 from flowq.results import ResultsManager
+from flowq.runtime.canvas.deliveries import publish_regions
+from flowq.runtime.canvas.signatures import canvas_of, flow_signature, lowering_of
 from flowq.runtime.inputs import encode_input
+from flowq.runtime.messages import send
 from flowq.runtime.rows import Sources, rows_of
 from flowq.runtime.state import State
-from flowq.runtime.wakeups import send
+
+
+class Start(NamedTuple):
+    """A run that is about to be stored."""
+
+    graph: Graph
+    plan: Plan
+    run: str
+    canvas: str
+    """The digest of its lowering; empty: it is pulled."""
+    held: bool
+    parked: str
 
 
 class Client:
@@ -29,32 +44,56 @@ class Client:
         self._state = State.of(context)
         self._results: ResultsManager = context.results
         self._watch = Watch(self._state)
-        self._known: dict[str, Sources] = {}
-        """The sources of plans that the state store had when they were last submitted."""
+        self._known: dict[tuple[str, str], Sources] = {}
+        """The sources of plans (and their canvases) that the state store had when they were last submitted."""
 
-    def submit(self, graph: Graph, plan: Plan, given: Mapping[str, Any]) -> FlowHandle:
-        """Store a run and wake the workers; returns as soon as the run is stored.
+    def submit(
+        self,
+        graph: Graph,
+        plan: Plan,
+        given: Mapping[str, Any],
+        *,
+        dispatch: Dispatch | None = None,
+        run: str = "",
+        parked: str = "",
+    ) -> FlowHandle:
+        """Store a run and have the workers start it; returns as soon as the run is stored.
+
+        Args:
+            graph: as checked.
+            plan: the graph's.
+            given: the run's input.
+            dispatch: ``pull`` or ``canvas``; None: as the settings say.
+            run: the run's id; made up if not given. A run that exists is left alone.
+            parked: a message, as JSON, that is sent when the run ends.
 
         Raises:
             UnknownProcessorError: a processor lives in this process only.
             InputError: the input cannot be stored as JSON.
         """
-        run = uuid.uuid4().hex
-        data = encode_input(graph.name, given, self._results)
-        sources = self._known.get(plan.hash)
-        if sources is None:
-            _check_portable(graph)  # before anything is stored
-        run_input = self._results.pack(run, data)
-        if sources is None or not self._store(run, graph, plan, sources, [run_input]):
-            rows = rows_of(plan)
-            self._store(run, graph, plan, rows.sources, [run_input, rows.document, *rows.rows])
-            self._known[plan.hash] = rows.sources
-            self._state.keep(plan.hash, plan)
+        lowering = self._lowering(plan, dispatch or self._context.settings.dispatch)
+        run = self._start(graph, plan, given, lowering, run or uuid.uuid4().hex, parked=parked)
+        if lowering is not None:
+            publish_regions(self._context, run, plan, lowering.starts)
         return FlowHandle(run, self._context, self._state, self._watch, graph.returns)
 
-    async def asubmit(self, graph: Graph, plan: Plan, given: Mapping[str, Any]) -> FlowHandle:
+    async def asubmit(
+        self, graph: Graph, plan: Plan, given: Mapping[str, Any], *, dispatch: Dispatch | None = None
+    ) -> FlowHandle:
         """Do the same as ``submit`` without blocking the event loop."""
-        return await asyncio.to_thread(self.submit, graph, plan, given)
+        return await asyncio.to_thread(self.submit, graph, plan, given, dispatch=dispatch)
+
+    def canvas(self, graph: Graph, plan: Plan, given: Mapping[str, Any]) -> Any:
+        """Store a run that starts when somebody applies the Celery canvas that this gives."""
+        lowering = lowering_of(self._context, plan)
+        run = self._start(graph, plan, given, lowering, uuid.uuid4().hex, held=True)
+        return canvas_of(self._context, run, plan, lowering.starts)
+
+    def signature(
+        self, flow: str, process_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], dispatch: Dispatch | None
+    ) -> Any:
+        """Give the Celery signature of a whole flow."""
+        return flow_signature(self._context, flow, process_id, args, kwargs, dispatch)
 
     def handle(self, run_id: str) -> FlowHandle:
         """Give the handle of a run that somebody submitted.
@@ -78,20 +117,54 @@ class Client:
         """Stop waiting for runs; handles made by this client cannot wait any more."""
         self._watch.close()
 
-    def _store(self, run: str, graph: Graph, plan: Plan, sources: Sources, values: Sequence[bytes | str]) -> bool:
+    def _lowering(self, plan: Plan, dispatch: Dispatch) -> Lowering | None:
+        if dispatch not in get_args(Dispatch):
+            raise InputError(f"dispatch={dispatch!r} is none of {', '.join(get_args(Dispatch))}")
+        return lowering_of(self._context, plan) if dispatch == "canvas" else None
+
+    def _start(
+        self,
+        graph: Graph,
+        plan: Plan,
+        given: Mapping[str, Any],
+        lowering: Lowering | None,
+        run: str,
+        *,
+        held: bool = False,
+        parked: str = "",
+    ) -> str:
+        data = encode_input(graph.name, given, self._results)
+        name = plan.hash, lowering.digest if lowering else ""
+        sources = self._known.get(name)
+        if sources is None:
+            _check_portable(graph)  # before anything is stored
+        run_input = self._results.pack(run, data)
+        start = Start(graph, plan, run, lowering.digest if lowering else "", held, parked)
+        if sources is None or not self._store(start, sources, [run_input]):
+            rows = rows_of(plan)
+            fields = [text for field in lowering.fields.items() for text in field] if lowering else []
+            self._store(start, rows.sources, [run_input, rows.document, *rows.rows, *fields])
+            self._known[name] = rows.sources
+            self._state.keep(plan.hash, plan)
+        return run
+
+    def _store(self, start: Start, sources: Sources, values: Sequence[bytes | str]) -> bool:
         settings = self._context.settings
-        stored, wakes = self._state.scripts.submit(
-            run=run,
-            plan=plan.hash,
-            name=graph.name,
-            process_id=graph.process_id,
+        stored, messages = self._state.scripts.submit(
+            run=start.run,
+            plan=start.plan.hash,
+            name=start.graph.name,
+            process_id=start.graph.process_id,
             queue=settings.queue,
             retention_ms=int(settings.retention_s * 1000),
-            total=len(plan),
+            total=len(start.plan),
             sources=sources,
+            canvas=start.canvas,
+            held=start.held,
+            parked=start.parked,
             values=values,
         )
-        send(self._context, wakes)
+        send(self._context, messages)
         return stored
 
 

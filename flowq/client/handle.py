@@ -16,6 +16,7 @@ from flowq.core.result import FlowResult, NodeResult
 from flowq.core.types import FlowStatus, NodeStatus
 from flowq.results.codec import decode
 from flowq.runtime.machine import Ref
+from flowq.runtime.messages import send
 from flowq.runtime.missing import label
 from flowq.runtime.state import State
 
@@ -128,9 +129,10 @@ class FlowHandle:
 
         Gives the run's status now; a run that has ended already keeps its own.
         """
-        status = self._state.scripts.cancel(run=self.run_id)
+        status, messages = self._state.scripts.cancel(run=self.run_id)
         if status is None:
             raise RunNotFound(f"there is no run {self.run_id!r}")
+        send(self._context, messages)
         return FlowStatus(status)
 
     def __repr__(self) -> str:

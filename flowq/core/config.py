@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -29,6 +29,10 @@ Seconds = Annotated[float, BeforeValidator(_to_seconds), Field(gt=0)]
 
 ClassName = Annotated[type[BaseException] | str, BeforeValidator(_to_class_name), PlainSerializer(str)]
 """An exception's class; kept as ``module:qualname``, so that a policy is plain data."""
+
+
+Dispatch = Literal["pull", "canvas"]
+"""How nodes reach the workers."""
 
 
 class RetryPolicy(BaseModel):
@@ -130,6 +134,8 @@ class Settings(BaseSettings):
     """A drain holds its Celery worker for so long, then goes to the back of the queue."""
     threads: int = Field(default=16, ge=1)
     """How many THREAD nodes one worker process runs at once."""
+    dispatch: Dispatch = "pull"
+    """How nodes reach the workers: ``pull``, by wake-ups; ``canvas``, each as a Celery task of its own."""
     inline_bytes: int = Field(default=16 * 1024, ge=0)
     """Encoded values up to this size are kept in the run's own state; larger ones go to the results store."""
     compress_bytes: int = Field(default=4 * 1024, ge=0)

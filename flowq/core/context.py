@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from threading import RLock
 from typing import Any, ClassVar, Protocol
 
-from flowq.core.config import Settings
+from flowq.core.config import Dispatch, Settings
 from flowq.core.graph import Graph
 from flowq.core.handle import Handle
 from flowq.core.registry import REGISTRY, Registry
@@ -23,8 +23,23 @@ class LocalEngine(Protocol):
 class Submitter(Protocol):
     """Enqueues a graph for the workers."""
 
-    def submit(self, graph: Graph, plan: Any, given: Mapping[str, Any]) -> Handle: ...
-    async def asubmit(self, graph: Graph, plan: Any, given: Mapping[str, Any]) -> Handle: ...
+    def submit(
+        self,
+        graph: Graph,
+        plan: Any,
+        given: Mapping[str, Any],
+        *,
+        dispatch: Dispatch | None = None,
+        run: str = "",
+        parked: str = "",
+    ) -> Handle: ...
+    async def asubmit(
+        self, graph: Graph, plan: Any, given: Mapping[str, Any], *, dispatch: Dispatch | None = None
+    ) -> Handle: ...
+    def canvas(self, graph: Graph, plan: Any, given: Mapping[str, Any]) -> Any: ...
+    def signature(
+        self, flow: str, process_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], dispatch: Dispatch | None
+    ) -> Any: ...
 
 
 Factory = Callable[["FlowContext"], Any]

@@ -11,6 +11,7 @@
     ├── InputError                 the run's input does not fit the flow
     ├── PlanError                  a plan document that is malformed or of another version
     ├── UnknownProcessorError      a plan names code that this process does not know
+    ├── UnknownFlowError           a message names a flow that this process does not know
     ├── ArgumentError              what upstreams gave does not fit the parameters
     ├── OutputError                a processor returned what breaks its model or cannot be encoded
     │   └── ValueTooLargeError
@@ -112,6 +113,10 @@ class PlanError(FlowqError):
 
 class UnknownProcessorError(FlowqError):
     """A plan names a processor that this process does not know."""
+
+
+class UnknownFlowError(FlowqError):
+    """A message names a flow that this process does not know."""
 
 
 class ArgumentError(FlowqError):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from flowq.core.args import Arg
 from flowq.core.binding import bind
-from flowq.core.config import FlowConfig
+from flowq.core.config import Dispatch, FlowConfig
 from flowq.core.context import FlowContext
 from flowq.core.errors import (
     DefinitionError,
@@ -30,6 +30,9 @@ from flowq.core.runnable import Runnable
 from flowq.core.structural import COLLECT
 from flowq.core.task import WRITER, Task, task
 from flowq.core.types import DependencyType, FlowType
+
+if TYPE_CHECKING:
+    from flowq.core.function import FunctionFlow
 
 Dependencies = Iterable["str | Flow"] | Mapping[str, "str | Flow"]
 
@@ -66,6 +69,34 @@ class Flow(Runnable):
         self.children: list[Flow] = []
         """In the order of registration."""
         REGISTRY.add_flow(self)
+
+    @staticmethod
+    def from_canvas(sig: Any, *, name: str | None = None, context: FlowContext | None = None) -> FunctionFlow[..., Any]:
+        """Make a Celery canvas of registered tasks a flow: one node for each signature, named after its task.
+
+        ::
+
+            report = Flow.from_canvas(chord([load.s("a"), load.s("b")], merge.s()) | publish.s())
+            report.submit()
+            Flow.from_canvas(add.s(2) | mul.s(3)).run(args=[4])  # as canvas.apply_async(args=[4]): (4 + 2) * 3
+
+        Its output is what Celery's would be: the last task's, or the list of a group's. Its failures are flowq's: every
+        edge is a required dependency, so what follows a failed task is UPSTREAM_FAILED at once, and nothing waits for
+        ever. ``queue`` and time limits are taken over, ``max_retries`` and the like from the registered tasks. Tasks
+        that are linked run after what they are linked to; the output does not wait for them, but the run does.
+
+        Args:
+            sig: a signature, chain, group or chord (also of maps, starmaps and chunks), or the same as JSON.
+            name: the flow's name; by default the task's, or ``chain``, ``group`` or ``chord``.
+            context: where it runs; None: the default context at the time of running.
+
+        Raises:
+            DefinitionError: this is no canvas.
+            GraphError: it says what a flow cannot express; ``.problems`` lists all of that.
+        """
+        reader = (context or FlowContext.get_instance()).service("from_canvas")
+        flow: FunctionFlow[..., Any] = reader(sig, name=name, context=context)
+        return flow
 
     def register_to(
         self,
@@ -130,16 +161,43 @@ class Flow(Runnable):
         return self._run(_plain(input_data), context)
 
     def submit(
-        self, input_data: Mapping[str, Any] | BaseModel | None = None, *, context: FlowContext | None = None
+        self,
+        input_data: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        context: FlowContext | None = None,
+        dispatch: Dispatch | None = None,
     ) -> Handle:
-        """Enqueue for the workers and return at once."""
-        return self._submit(_plain(input_data), context)
+        """Enqueue for the workers and return at once.
+
+        ``dispatch``: ``pull`` (workers take ready nodes) or ``canvas`` (each node is a Celery task of its own); None:
+        as the settings say.
+        """
+        return self._submit(_plain(input_data), context, dispatch)
 
     async def asubmit(
-        self, input_data: Mapping[str, Any] | BaseModel | None = None, *, context: FlowContext | None = None
+        self,
+        input_data: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        context: FlowContext | None = None,
+        dispatch: Dispatch | None = None,
     ) -> Handle:
         """Do the same as ``submit`` without blocking the event loop."""
-        return await self._asubmit(_plain(input_data), context)
+        return await self._asubmit(_plain(input_data), context, dispatch)
+
+    def submit_as(self, run: str, args: list[Any], kwargs: dict[str, Any], **options: Any) -> Handle:
+        given: dict[str, Any] = {}
+        for arg in (*args, kwargs):  # a mapping that a task before has returned comes first; later fields win
+            given |= _plain(arg)
+        return self._submit(given, run=run, **options)
+
+    def canvas(
+        self, input_data: Mapping[str, Any] | BaseModel | None = None, *, context: FlowContext | None = None
+    ) -> Any:
+        """Give this flow, with this input, as a Celery canvas: one run, which starts when the canvas is applied.
+
+        Its last task is the run's result under the run's id: ``flow.canvas(...).apply_async().get()``.
+        """
+        return self._canvas(_plain(input_data), context)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """In the body of a ``@flow``: place this flow's processor there as a step."""

@@ -11,7 +11,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic_core import to_jsonable_python
 
-from flowq.core.config import FlowConfig
+from flowq.core.config import Dispatch, FlowConfig
 from flowq.core.context import FlowContext
 from flowq.core.errors import DefinitionError, InputError
 from flowq.core.graph import Dependency, Graph, Step, first_problem
@@ -47,8 +47,9 @@ class FunctionFlow(Runnable, Generic[P, R]):
                 f"flow {self.name!r}: write `def`, not `async def`: the body only describes the graph"
             )
         self._signature = function_signature(function, names)
-        if self._signature.parameter("context") is not None:
-            raise DefinitionError(f"flow {self.name!r}: 'context' names the FlowContext; rename the parameter")
+        for name, what in (("context", "the FlowContext"), ("dispatch", "how nodes reach the workers")):
+            if self._signature.parameter(name) is not None:
+                raise DefinitionError(f"flow {self.name!r}: {name!r} names {what}; rename the parameter")
         functools.update_wrapper(self, function)
         REGISTRY.add_flow(self)
 
@@ -60,13 +61,31 @@ class FunctionFlow(Runnable, Generic[P, R]):
         """Do the same as ``execute``, for code without an event loop."""
         return self._run(self._given(args, kwargs), context)
 
-    def submit(self, *args: Any, context: FlowContext | None = None, **kwargs: Any) -> Handle:
-        """Enqueue for the workers and return at once."""
-        return self._submit(self._given(args, kwargs), context)
+    def submit(
+        self, *args: Any, context: FlowContext | None = None, dispatch: Dispatch | None = None, **kwargs: Any
+    ) -> Handle:
+        """Enqueue for the workers and return at once.
 
-    async def asubmit(self, *args: Any, context: FlowContext | None = None, **kwargs: Any) -> Handle:
+        ``dispatch``: ``pull`` (workers take ready nodes) or ``canvas`` (each node is a Celery task of its own); None:
+        as the settings say.
+        """
+        return self._submit(self._given(args, kwargs), context, dispatch)
+
+    async def asubmit(
+        self, *args: Any, context: FlowContext | None = None, dispatch: Dispatch | None = None, **kwargs: Any
+    ) -> Handle:
         """Do the same as ``submit`` without blocking the event loop."""
-        return await self._asubmit(self._given(args, kwargs), context)
+        return await self._asubmit(self._given(args, kwargs), context, dispatch)
+
+    def submit_as(self, run: str, args: list[Any], kwargs: dict[str, Any], **options: Any) -> Handle:
+        return self._submit(self._given(tuple(args), kwargs), run=run, **options)
+
+    def canvas(self, *args: Any, context: FlowContext | None = None, **kwargs: Any) -> Any:
+        """Give this flow, with this input, as a Celery canvas: one run, which starts when the canvas is applied.
+
+        Its last task is the run's result under the run's id: ``flow.canvas(...).apply_async().get()``.
+        """
+        return self._canvas(self._given(args, kwargs), context)
 
     @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...

@@ -20,6 +20,7 @@ class NamedFlow(Protocol):
     """A flow, as far as the registry cares."""
 
     name: str
+    process_id: str
 
 
 class Registry:
@@ -28,6 +29,7 @@ class Registry:
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Processor] = {}
         self._flows: dict[str, NamedFlow] = {}
+        self._by_id: dict[str, NamedFlow] = {}
         self._included: set[str] = set()
         self.generation = 0
         """Grows with every definition: whoever forked earlier does not know the newest ones."""
@@ -41,11 +43,12 @@ class Registry:
         return processor
 
     def add_flow(self, flow: NamedFlow) -> None:
-        """Make a flow known by its name; a later one of the same name takes its place."""
-        self._flows[flow.name] = flow
+        """Make a flow known by its name and its id; a later one of the same name takes its place."""
+        self._flows[flow.name] = self._by_id[flow.process_id] = flow
 
-    def flow(self, name: str) -> NamedFlow | None:
-        return self._flows.get(name)
+    def flow(self, name: str, process_id: str = "") -> Any:
+        """Give the flow with this id, else the one of this name; None if there is neither."""
+        return self._by_id.get(process_id) or self._flows.get(name)
 
     @property
     def flows(self) -> dict[str, NamedFlow]:
@@ -91,6 +94,10 @@ class Registry:
             for annotation in (processor.signature.returns, *(p.annotation for p in processor.signature.parameters)):
                 with contextlib.suppress(DefinitionError):  # who builds a graph with it is told
                     adapter(annotation)
+
+    def keys(self) -> set[str]:
+        """Give the keys of all known processors."""
+        return {key for key, _ in self._known}
 
     def modules(self) -> list[str]:
         """Give the modules of all known processors that another process can import."""

@@ -7,7 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
+from flowq.core.config import Dispatch
 from flowq.core.context import FlowContext
+from flowq.core.errors import InputError
 from flowq.core.graph import Graph
 from flowq.core.handle import Handle
 from flowq.core.result import FlowResult
@@ -62,12 +66,43 @@ class Runnable(ABC):
             return asyncio.run(self._execute(given, context))
         raise RuntimeError("run() would block this event loop: use `await flow.execute(...)` in async code")
 
-    def _submit(self, given: Mapping[str, Any], context: FlowContext | None) -> Handle:
+    def _submit(
+        self, given: Mapping[str, Any], context: FlowContext | None, dispatch: Dispatch | None, **options: Any
+    ) -> Handle:
         graph, plan = self._ready()
         graph.check_input(given)
-        return (context or self.context).client.submit(graph, plan, given)
+        return (context or self.context).client.submit(graph, plan, given, dispatch=dispatch, **options)
 
-    async def _asubmit(self, given: Mapping[str, Any], context: FlowContext | None) -> Handle:
+    async def _asubmit(
+        self, given: Mapping[str, Any], context: FlowContext | None, dispatch: Dispatch | None
+    ) -> Handle:
         graph, plan = self._ready()
         graph.check_input(given)
-        return await (context or self.context).client.asubmit(graph, plan, given)
+        return await (context or self.context).client.asubmit(graph, plan, given, dispatch=dispatch)
+
+    def _canvas(self, given: Mapping[str, Any], context: FlowContext | None) -> Any:
+        graph, plan = self._ready()
+        graph.check_input(given)
+        return (context or self.context).client.canvas(graph, plan, given)
+
+    def signature(
+        self, *args: Any, context: FlowContext | None = None, dispatch: Dispatch | None = None, **kwargs: Any
+    ) -> Any:
+        """Give a Celery task signature of this whole flow, for a chain, group or chord.
+
+        The arguments are those of ``submit``; what the task before returned comes first. The run's id is the task's, so
+        ``AsyncResult(id)`` is the run's: its result is the flow's output as plain data, or it fails with RunFailed.
+        The workers must know the flow: include its module.
+
+        Raises:
+            InputError: an argument is no plain data.
+        """
+        try:
+            plain = to_jsonable_python([list(args), kwargs])
+        except ValueError as error:
+            raise InputError(f"flow {self.name!r}: the arguments cannot be sent as JSON: {error}") from error
+        return (context or self.context).client.signature(self.name, self.process_id, plain[0], plain[1], dispatch)
+
+    @abstractmethod
+    def submit_as(self, run: str, args: list[Any], kwargs: dict[str, Any], **options: Any) -> Handle:
+        """Submit under this id, called as a signature is; ``options`` as in ``Client.submit``."""

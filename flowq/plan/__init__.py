@@ -1,6 +1,25 @@
 """The compiler: graph in, plan out."""
 
 from flowq.plan.compiler import compile_graph
+from flowq.plan.lowering import JOIN, RESOLVED, EdgeKind, Lowering, Segment, lower
+from flowq.plan.lowering import from_json as region_from_json
 from flowq.plan.model import PLAN_VERSION, Edge, Node, Plan
+from flowq.plan.regions import Parallel, Region, Series
 
-__all__ = ["PLAN_VERSION", "Edge", "Node", "Plan", "compile_graph"]
+__all__ = [
+    "JOIN",
+    "PLAN_VERSION",
+    "RESOLVED",
+    "Edge",
+    "EdgeKind",
+    "Lowering",
+    "Node",
+    "Parallel",
+    "Plan",
+    "Region",
+    "Segment",
+    "Series",
+    "compile_graph",
+    "lower",
+    "region_from_json",
+]

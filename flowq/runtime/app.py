@@ -16,6 +16,7 @@ from redis import RedisError
 from flowq.core.context import FlowContext
 from flowq.execution import Interruptible
 from flowq.runtime.beacon import Beacon
+from flowq.runtime.canvas import node, tasks, whole
 from flowq.runtime.drain import Drain
 from flowq.runtime.monitor import CeleryMonitor
 from flowq.runtime.wakeups import DRAIN
@@ -35,14 +36,20 @@ def make_app(context: FlowContext) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,  # it loses running tasks
         worker_send_task_events=False,
         task_ignore_result=True,
+        # Chords count there, and a flow's result as a task's lies there.
+        result_backend=_celery_url(settings.redis_url),
+        result_backend_transport_options={"global_keyprefix": f"{settings.prefix}:celery:"},
+        result_expires=settings.retention_s,
     )
     attach(app, context)
     return app
 
 
 def attach(app: Celery, context: FlowContext) -> None:
-    """Add flowq to a Celery app: one task and one step of its workers. The app's configuration is left alone."""
+    """Add flowq to a Celery app: its tasks and one step of its workers. The app's configuration is left alone."""
     drains = Drains(app, context)
+    tasks.answer_with(app, lambda task, run, key, alone: node.answer(drains.process(), task, run, key, alone))
+    whole.register(app, context)
 
     # Early acknowledgement: a lost wake-up costs time only, and a late one would cost every message two round trips.
     # No events: Flower shows the nodes, not the wake-ups. Not shared: Celery would give it to every other app of this
@@ -58,8 +65,10 @@ def attach(app: Celery, context: FlowContext) -> None:
         def __init__(self, parent: Any, **kwargs: Any) -> None:
             super().__init__(parent, **kwargs)
             drains.hostname = parent.hostname
-            context.registry.include(context.settings.include)  # before the pool forks
+            context.registry.include([*context.settings.include, "flowq.runtime.imported"])  # before the pool forks
             context.registry.warm_up()
+            tasks.register(app, context.registry.keys())
+            tasks.register_imported(app)
             signals.worker_process_init.connect(drains.warm_up, weak=False, dispatch_uid=f"flowq-child-{id(self)}")
             self._beacon: Beacon | None = None
 
@@ -118,13 +127,20 @@ class Drains:
 
         def give_up(lease: str, scope: Interruptible) -> None:
             kill = is_pool_child and scope.in_main_thread
-            process.give_up(lease, process.leases.drains[0] if kill else ("", ""))
+            process.give_up(lease, next(iter(process.leases.drains), ("", "")) if kill else ("", ""))
             if kill:
                 logger.error("the attempt %s ignores its timeout: its process %d is killed", lease, os.getpid())
                 os.kill(os.getpid(), signal.SIGKILL)  # its parent starts another one
 
         process.leases.on_stuck = give_up
         return process
+
+
+def _celery_url(url: str) -> str:
+    """Give a Redis address as Celery writes it."""
+    if not url.startswith("unix://"):
+        return url
+    return "redis+socket://" + url.removeprefix("unix://").replace("db=", "virtual_host=")
 
 
 def _sends_task_events(consumer: Any) -> bool:

@@ -49,6 +49,8 @@ class Outcome:
     failure: Failure | None = None
     retry: bool = False
     """The failure is of a kind that another attempt may mend."""
+    error: BaseException | None = None
+    """What the attempt raised, for whoever shows it as Python's."""
 
     @property
     def timed_out(self) -> bool:
@@ -238,7 +240,8 @@ def failed(error: BaseException, node: Node) -> Outcome:
     elif isinstance(error, UnknownProcessorError):
         kind, retry = FailureKind.UNKNOWN_PROCESSOR, False
     text = _printable("".join(traceback.format_exception(error))[-MAX_TRACEBACK:])
-    return Outcome(failure=Failure(kind=kind, type=_type_name(error), message=message, traceback=text), retry=retry)
+    failure = Failure(kind=kind, type=_type_name(error), message=message, traceback=text)
+    return Outcome(failure=failure, retry=retry, error=error)
 
 
 def _text_of(error: BaseException) -> str:
@@ -260,7 +263,7 @@ def timed_out(info: AttemptInfo, node: Node, timeout_s: float | None) -> Outcome
     """Give the outcome of an attempt whose time ran out."""
     error = AttemptTimeout(f"node {info.node!r}: attempt {info.attempt} was stopped after its timeout of {timeout_s} s")
     failure = Failure(kind=FailureKind.TIMEOUT, type=_type_name(error), message=str(error))
-    return Outcome(failure=failure, retry=node.retry.covers(error))
+    return Outcome(failure=failure, retry=node.retry.covers(error), error=error)
 
 
 def expand(inputs: Inputs) -> list[bytes]:

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 
 from flowq.core.context import FlowContext
+from flowq.runtime.messages import send
 from flowq.runtime.state import State
-from flowq.runtime.wakeups import send
 
 logger = logging.getLogger("flowq.worker")
 
@@ -37,7 +37,7 @@ class Beacon(threading.Thread):
                 send(self._context, self._scripts.register(worker=self._worker, queues=self._queues, slots=self._slots))
                 # A little under the period, so that a fleet of one does not find its own lock still there.
                 swept = self._scripts.sweep(worker=self._worker, every_ms=int(settings.sweep_s * 900))
-                send(self._context, swept.wakes)
+                send(self._context, swept.messages)
                 if swept.next_due_ms >= 0:
                     pause = min(pause, max(0.05, swept.next_due_ms / 1000))
             except Exception:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from flowq.execution import Interruptible
-from flowq.runtime.scripts import Scripts, WakeUp
+from flowq.runtime.scripts import Message, Scripts
 
 logger = logging.getLogger("flowq.worker")
 
@@ -26,12 +26,12 @@ class LeaseKeeper:
     """
 
     def __init__(
-        self, scripts: Scripts, worker: str, renew_s: float, lease_s: float, wake: Callable[[list[WakeUp]], None]
+        self, scripts: Scripts, worker: str, renew_s: float, lease_s: float, send: Callable[[list[Message]], None]
     ) -> None:
         self._scripts = scripts
         self._worker = worker
         self._renew_s, self._lease_s = renew_s, lease_s
-        self._wake = wake
+        self._send = send
         self._held: dict[str, Interruptible | None] = {}
         self.drains: list[tuple[str, str]] = []
         """The queue and token of every drain that is at work here."""
@@ -114,7 +114,7 @@ class LeaseKeeper:
                 if renew:
                     self._renew(leases, drains)
                 if due:
-                    self._wake(self._scripts.sweep(worker=self._worker, every_ms=0).wakes)
+                    self._send(self._scripts.sweep(worker=self._worker, every_ms=0).messages)
             except Exception:
                 logger.exception("leases could not be renewed; they are tried again")
                 self._stop_if_expired()

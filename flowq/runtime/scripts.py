@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -27,7 +27,9 @@ WAKE_S = 3.0
 
 _AUTOMATIC = {"call", "wake_ms", "lease_ms"}
 _FOLDER = files("flowq.runtime") / "lua"
-_LIBRARY = (_FOLDER / "lib.lua").read_text("utf-8")
+_LIBRARY = "\n".join(
+    (_FOLDER / "lib" / f"{part}.lua").read_text("utf-8") for part in ("records", "delivery", "settling", "claims")
+)
 
 
 class WakeUp(NamedTuple):
@@ -35,6 +37,21 @@ class WakeUp(NamedTuple):
 
     queue: str
     token: str
+
+
+class Delivery(NamedTuple):
+    """Something of a canvas is to be sent: a node's own message, a segment, or what waits for the run's end."""
+
+    run: str
+    plan: str
+    key: str
+    """The node's; ``s`` and a number for a segment; ``then``."""
+    document: str
+    """The segment's or the waiting message's JSON; empty for a node."""
+
+
+Message: TypeAlias = WakeUp | Delivery
+"""What a script asks its caller to send."""
 
 
 class Claimed(NamedTuple):
@@ -76,22 +93,38 @@ class OutcomeEntry(TypedDict):
     timed_out: bool
     fused: bool
     """Run after its only upstream in the same claim; its fence is found by the script."""
+    alone: bool
+    """In a canvas: its message stood outside of its segment, so that Celery does not go on after it."""
+    returns: bool
+    """In a canvas: its message comes again by itself when it is to be retried."""
 
 
 class Next(NamedTuple):
     """What a drain does next."""
 
     claims: list[Claimed]
-    wakes: list[WakeUp]
+    messages: list[Message]
     stale: list[int] = []  # noqa: RUF012 - positions of outcomes that no longer counted
     unfinished: list[str] = []  # noqa: RUF012 - runs with consequences left: call ``advance``
 
 
 class Swept(NamedTuple):
     swept: bool
-    wakes: list[WakeUp]
+    messages: list[Message]
     next_due_ms: int
     """Until the next timer; -1: there is none."""
+
+
+class Picked(NamedTuple):
+    """What a node's own message brought."""
+
+    claims: list[Claimed]
+    """One, or none."""
+    messages: list[Message]
+    status: str
+    """Without a claim: the node's status, or ``gone``."""
+    wait_s: float
+    """It may be claimed so many seconds from now."""
 
 
 class Scripts:
@@ -116,18 +149,27 @@ class Scripts:
         total: int,
         sources: Sequence[tuple[str, str, list[int]]],
         values: Sequence[bytes | str],
-    ) -> tuple[bool, list[WakeUp]]:
-        """Start a run; ``values`` are its input, and the plan's document and rows unless the plan is known.
+        canvas: str = "",
+        held: bool = False,
+        parked: str = "",
+    ) -> tuple[bool, list[Message]]:
+        """Start a run; ``values`` are its input, and the plan's document and rows (and the canvas's fields) unless they
+        are known.
 
-        Gives False if the plan is not known after all; then nothing was stored.
+        Gives False if they are not known after all; then nothing was stored.
         """
-        said, wakes = self._run("submit", locals(), values)
-        return said == b"ok", _wakes(wakes)
+        said, messages = self._run("submit", locals(), values)
+        return said == b"ok", _messages(messages)
 
     def claim(self, *, worker: str, token: str, queue: str, process: int, thread: int, busy: int) -> Next:
         """Take ready nodes; with nothing to take and nothing ``busy``, the drain has ended."""
-        claims, wakes = self._run("claim", locals())
-        return Next(_claims(claims), _wakes(wakes))
+        claims, messages = self._run("claim", locals())
+        return Next(_claims(claims), _messages(messages))
+
+    def pick(self, *, worker: str, run: str, key: str) -> Picked:
+        """Claim one node, as its own message asks."""
+        claims, messages, status, wait_ms = self._run("pick", locals())
+        return Picked(_claims(claims), _messages(messages), status.decode(), wait_ms / 1000)
 
     def settle(
         self,
@@ -143,38 +185,47 @@ class Scripts:
         values: Sequence[bytes] = (),
     ) -> Next:
         """Record outcomes and take the next nodes."""
-        claims, wakes, stale, unfinished = self._run("settle", locals(), values)
-        return Next(_claims(claims), _wakes(wakes), stale, [run.decode() for run in unfinished])
+        claims, messages, stale, unfinished = self._run("settle", locals(), values)
+        return Next(_claims(claims), _messages(messages), stale, [run.decode() for run in unfinished])
 
     def extend(
         self, *, run: str, key: str, fence: int, offset: int, total: int, values: Sequence[bytes]
-    ) -> tuple[bool, list[WakeUp]]:
+    ) -> tuple[bool, list[Message]]:
         """Open items of a claimed map; False: the claim is no longer valid."""
-        counted, wakes = self._run("extend", locals(), values)
-        return bool(counted), _wakes(wakes)
+        counted, messages = self._run("extend", locals(), values)
+        return bool(counted), _messages(messages)
 
-    def advance(self, *, run: str) -> tuple[bool, list[WakeUp]]:
+    def advance(self, *, run: str) -> tuple[bool, list[Message]]:
         """Go on with the consequences of a settle; True: some are left."""
-        left, wakes = self._run("advance", locals())
-        return bool(left), _wakes(wakes)
+        left, messages = self._run("advance", locals())
+        return bool(left), _messages(messages)
 
     def renew(self, *, leases: Sequence[str], tokens: Sequence[str]) -> list[int]:
         """Prolong leases and drains; gives the positions of the leases that are lost."""
         lost: list[int] = self._run("renew", locals())
         return lost
 
-    def register(self, *, worker: str, queues: Sequence[str], slots: int) -> list[WakeUp]:
+    def register(self, *, worker: str, queues: Sequence[str], slots: int) -> list[Message]:
         """Say that a worker is there (0 slots: that it leaves)."""
-        return _wakes(self._run("register", locals()))
+        return _messages(self._run("register", locals()))
 
     def sweep(self, *, worker: str, every_ms: int) -> Swept:
         """Put right what nobody will report, unless somebody did within ``every_ms``."""
-        swept, wakes, due = self._run("sweep", locals())
-        return Swept(bool(swept), _wakes(wakes), due)
+        swept, messages, due = self._run("sweep", locals())
+        return Swept(bool(swept), _messages(messages), due)
 
-    def cancel(self, *, run: str) -> str | None:
+    def park(self, *, run: str, message: str) -> str | None:
+        """Have a message sent when a run ends; gives its status (final: nothing is parked), None if it is gone."""
+        return _text(self._run("park", locals()))
+
+    def told(self, *, run: str) -> None:
+        """What was parked has been answered."""
+        self._run("told", locals())
+
+    def cancel(self, *, run: str) -> tuple[str | None, list[Message]]:
         """Cancel a run; gives the status it has now, None if there is no such run."""
-        return _text(self._run("cancel", locals()))
+        status, messages = self._run("cancel", locals()) or (None, [])
+        return _text(status), _messages(messages)
 
     def forget(self, *, run: str) -> str | None:
         """Delete an ended run; gives its status, None if there is no such run."""
@@ -205,8 +256,9 @@ def _claims(reply: list[list[Any]]) -> list[Claimed]:
     return [Claimed._make([*map(bytes.decode, made[:2]), *made[2:5], made[5].decode(), *made[6:]]) for made in reply]
 
 
-def _wakes(reply: list[list[bytes]]) -> list[WakeUp]:
-    return [WakeUp(queue.decode(), token.decode()) for queue, token in reply]
+def _messages(reply: list[list[bytes]]) -> list[Message]:
+    decoded = ([part.decode() for part in message] for message in reply)
+    return [WakeUp(*message) if len(message) == 2 else Delivery(*message) for message in decoded]
 
 
 def _text(reply: bytes | None) -> str | None:
@@ -232,9 +284,7 @@ def _check(stubs: type) -> None:
 
 
 _SOURCES = {
-    file.name.removesuffix(".lua"): file.read_text("utf-8")
-    for file in _FOLDER.iterdir()
-    if file.name.endswith(".lua") and file.name != "lib.lua"
+    file.name.removesuffix(".lua"): file.read_text("utf-8") for file in _FOLDER.iterdir() if file.name.endswith(".lua")
 }
 _HEADERS = {name: _header_of(name, source) for name, source in _SOURCES.items()}
 _check(Scripts)

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from flowq.core.context import FlowContext
 from flowq.core.errors import RunNotFound, StateError
+from flowq.core.result import Failure
 from flowq.core.types import MissingReason, NodeStatus
-from flowq.plan import Plan
+from flowq.plan import Lowering, Plan, lower
 from flowq.runtime.keys import Keys
 from flowq.runtime.missing import Ending
 from flowq.runtime.scripts import Scripts, connect
@@ -74,6 +75,7 @@ class State:
         self.scripts = Scripts(self.client, self.settings)
         self.pid = os.getpid()
         self._plans: OrderedDict[str, Plan] = OrderedDict()
+        self._lowerings: OrderedDict[tuple[str, bool], Lowering] = OrderedDict()
         self._lock = threading.Lock()
 
     @staticmethod
@@ -105,6 +107,20 @@ class State:
             while len(self._plans) > PLANS:
                 self._plans.popitem(last=False)
 
+    def lowering(self, plan: Plan, *, chords: bool) -> Lowering:
+        """Give a plan's lowering; the latest ones are kept at hand."""
+        name = plan.hash, chords
+        with self._lock:
+            if name in self._lowerings:
+                self._lowerings.move_to_end(name)
+                return self._lowerings[name]
+        lowering = lower(plan, chords=chords)
+        with self._lock:
+            self._lowerings[name] = lowering
+            while len(self._lowerings) > PLANS:
+                self._lowerings.popitem(last=False)
+        return lowering
+
     def head(self, run: str) -> dict[str, str]:
         """Give a run's head, without its input.
 
@@ -134,6 +150,11 @@ class State:
     def values(self, run: str, keys: Sequence[str]) -> list[bytes | None]:
         """Give nodes' packed outputs."""
         return self._fields(self.keys.values(run), keys)
+
+    def failures(self, run: str) -> dict[str, Failure]:
+        """Give the last failure of every node that has one."""
+        found = self.client.hgetall(self.keys.failures(run))
+        return {key.decode(): Failure.model_validate_json(text) for key, text in found.items()}
 
     def _fields(self, key: str, fields: Sequence[str]) -> list[bytes | None]:
         found: list[bytes | None] = []

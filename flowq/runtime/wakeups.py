@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterable
 from typing import Any
 
-from kombu.exceptions import KombuError
-
-from flowq.core.context import FlowContext
 from flowq.runtime.scripts import WakeUp
-
-logger = logging.getLogger("flowq.worker")
 
 DRAIN = "flowq.drain"
 """The Celery task that answers a wake-up."""
@@ -22,28 +15,18 @@ EXPIRES_S = 60
 clocks of producers and workers may differ."""
 
 
-def send(context: FlowContext, wakes: Iterable[WakeUp]) -> None:
-    """Publish wake-ups. A broker that is away delays the work, no more: the sweep sends them again."""
-    app: Any = context.celery_app
-    for queue, token in wakes:
-        try:
-            app.send_task(
-                DRAIN,
-                args=(queue, token),
-                queue=queue,
-                serializer="json",
-                expires=EXPIRES_S,
-                ignore_result=True,
-                retry=False,
-                # Short ones in the place of what Celery would fill in: it names the task three times.
-                task_id=os.urandom(6).hex(),
-                reply_to="none",
-                argsrepr="",
-            )
-        except _broker_errors(app) as error:
-            logger.warning("no wake-up could be sent to queue %r (%s); the sweep will send another", queue, error)
-
-
-def _broker_errors(app: Any) -> tuple[type[Exception], ...]:
-    connection = app.connection_for_write()
-    return (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
+def publish(app: Any, wake: WakeUp) -> None:
+    """Publish a wake-up; raises what Celery raises if the broker does not take it."""
+    app.send_task(
+        DRAIN,
+        args=(wake.queue, wake.token),
+        queue=wake.queue,
+        serializer="json",
+        expires=EXPIRES_S,
+        ignore_result=True,
+        retry=False,
+        # Short ones in the place of what Celery would fill in: it names the task three times.
+        task_id=os.urandom(6).hex(),
+        reply_to="none",
+        argsrepr="",
+    )

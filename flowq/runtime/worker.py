@@ -10,11 +10,11 @@ from flowq.core.errors import AttemptTimeout
 from flowq.core.result import Failure
 from flowq.core.types import FailureKind
 from flowq.results import ResultsManager
-from flowq.runtime import wakeups
+from flowq.runtime import messages
 from flowq.runtime.leases import LeaseKeeper
 from flowq.runtime.monitor import Monitor, NoMonitor
 from flowq.runtime.remote import Loader
-from flowq.runtime.scripts import OutcomeEntry, WakeUp
+from flowq.runtime.scripts import Message, OutcomeEntry
 from flowq.runtime.state import State
 
 
@@ -31,12 +31,12 @@ class WorkerProcess:
         self.monitor: Monitor = monitor or NoMonitor()
         self.loader = Loader(context, self.state)
         self.leases = LeaseKeeper(
-            self.state.scripts, self.name, self.settings.renew_s, self.settings.lease_s, self.wake
+            self.state.scripts, self.name, self.settings.renew_s, self.settings.lease_s, self.send
         )
 
-    def wake(self, wakes: Iterable[WakeUp]) -> None:
-        """Send wake-ups."""
-        wakeups.send(self.context, wakes)
+    def send(self, asked: Iterable[Message]) -> None:
+        """Send what scripts ask for."""
+        messages.send(self.context, asked)
 
     def give_up(self, lease: str, drain: tuple[str, str] = ("", "")) -> None:
         """Record that an attempt ran out of its time, though it does not stop; what it may still give comes too late.
@@ -58,6 +58,8 @@ class WorkerProcess:
             delay_ms=0,
             timed_out=True,
             fused=False,
+            alone=True,
+            returns=False,
         )
         following = self.state.scripts.settle(
             worker=self.name,
@@ -69,4 +71,4 @@ class WorkerProcess:
             inline=False,
             outcomes=[outcome],
         )
-        self.wake(following.wakes)
+        self.send(following.messages)

@@ -14,7 +14,7 @@ from tests.property.calls import Calls
 from tests.property.reference import Stand
 
 LANES = ("process", "thread")
-SUFFIXES = ("", ":nodes", ":values", ":failures", ":events", ":todo")
+SUFFIXES = ("", ":nodes", ":values", ":failures", ":events", ":todo", ":due")
 
 
 class Entry(NamedTuple):

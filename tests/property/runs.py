@@ -90,6 +90,8 @@ def outcome_of(run: str, ref: Ref, fence: int, ending: Ending, value: int, *, fu
         delay_ms=DELAY_MS,
         timed_out=timed_out,
         fused=fused,
+        alone=False,
+        returns=False,
     )
 
 

@@ -41,7 +41,7 @@ SCRIPTS = {
     "an optional upstream is required": Bug("lib", "downstream[position + 1] == 1", "true"),
     "a required upstream is optional": Bug("lib", "downstream[position + 1] == 1", "false"),
     "a key lives for ever": Bug("lib", "':values', ':failures', ':events'}) do", "':values', ':events'}) do"),
-    "consequences outlive their run": Bug("lib", "call('UNLINK', run.base .. ':todo')", ""),
+    "consequences outlive their run": Bug("lib", "ipairs({':todo', ':due'})", "ipairs({':due'})"),
     "a plan lives for ever": Bug("lib", "'runs', -1) <= 0 then", "'runs', -1) < 0 then"),
     "a plan dies under its runs": Bug("lib", "'runs', -1) <= 0 then", "'runs', -1) <= 1 then"),
     "one crash too many": Bug("sweep", "record.crashes >= row[5]", "record.crashes > row[5]"),
@@ -81,8 +81,7 @@ SCRIPTS = {
     "a continuation has no timer": Bug("lib", "call('ZADD', key_of('timers'), now, run.id .. ' todo 0')", ""),
     "the caller is not told to go on": Bug("settle", "unfinished[#unfinished + 1] = id", ""),
     "advance says that it is over": Bug("advance", "and 1 or 0", "and 0 or 0"),
-    "an inline node is lost": Bug("settle", "header.inline and header.token ~= ''", "header.inline"),
-    "an inline node is handed to anybody": Bug("settle", "header.inline and header.token ~= ''", "true"),
+    "an inline node is handed to anybody": Bug("settle", "takes_inline = header.inline", "takes_inline = true"),
     "a fused node is anybody's": Bug(
         "settle", "fuse(run, key)\n  for", "fuse(run, key)\n  do return begin(run, key) end\n  for"
     ),

@@ -342,7 +342,7 @@ class Twin:
             self._call("advance", run=run.id)
             self.seen = self._look()
         run.cancelled = run.cancelled or not run.state.status.is_final
-        status = self._call("cancel", run=run.id)
+        status, _ = self._call("cancel", run=run.id)
         self._apply(run, machine.Cancel())
         assert status == run.state.status
 
@@ -368,7 +368,7 @@ class Twin:
             case "submit":
                 assert reply[0] is True
             case "cancel":
-                assert reply == self.runs[given["run"]].state.status
+                assert reply[0] == self.runs[given["run"]].state.status
         if claims:
             self._claimed(reply, given)
             past.claims = claims
@@ -417,7 +417,7 @@ class Twin:
         sent, reply = self.calls.send(name, **given)
         if name in ("submit", "claim", "settle", "extend", "cancel"):
             self.past.append(Past(sent, []))
-        wakes: list[WakeUp] = reply if name == "register" else getattr(reply, "wakes", [])
+        wakes: list[WakeUp] = reply if name == "register" else getattr(reply, "messages", [])
         if name in ("submit", "extend", "advance"):
             wakes = reply[1]
         self.tokens += wakes

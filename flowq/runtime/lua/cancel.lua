@@ -1,7 +1,8 @@
--- cancel: run
+-- cancel: call wake_ms lease_ms run
 -- End a run as CANCELLED, whatever its size: nodes that are not settled count as cancelled from now on, claims find the
--- run ended, and running attempts lose their leases at the next renewal. Returns the status it has now, or false.
+-- run ended, and running attempts lose their leases at the next renewal. Returns {the status it has now, messages}, or
+-- false.
 local run = run_of(header.run)
 if not run then return false end
 if is_open(run) then finish(run, 'cancelled') end
-return run.status
+return {run.status, wake_ups()}

@@ -1,4 +1,4 @@
--- extend: call wake_ms run key fence offset total
+-- extend: call wake_ms lease_ms run key fence offset total
 -- Open items of a claimed map. ARGV: header, the items' inputs… from `offset` on; the map is done opening when all
 -- `total` are there. Replay: items that are open already are left alone. Returns {1 if it counted, wake-ups}.
 local run = run_of(header.run)
@@ -21,11 +21,17 @@ for first = 2 + map.opened - header.offset, last, 500 do
     values[#values + 1] = 'i' .. key
     values[#values + 1] = ARGV[position]
     entries[#entries + 1] = run.id .. ' ' .. key
+    if run.canvas then
+      expect(run, key, 0)
+      send(run, key, '')
+    end
     map.opened = map.opened + 1
   end
   call('HSET', run.values, unpack(values))
-  call('RPUSH', list, unpack(entries))
-  touched[queue] = true
+  if not run.canvas then
+    call('RPUSH', list, unpack(entries))
+    touched[queue] = true
+  end
 end
 record.more = more_of(map)
 if map.opened < map.total then

@@ -1,9 +1,11 @@
 -- settle: call wake_ms lease_ms worker token queue process thread busy inline outcomes
 -- Record the outcomes of attempts, release what they decide, and give the drain its next nodes (as claim does).
--- An outcome: {run, key, fence, kind, value, failure, retry, delay_ms, timed_out, fused}; `value` is the position in ARGV.
--- `inline`: the drain can take inline nodes. Replay: a fence holds once. Returns {claims, wake-ups, positions of outcomes
+-- An outcome: {run, key, fence, kind, value, failure, retry, delay_ms, timed_out, fused, alone, returns}; `value` is the
+-- position in ARGV. In a canvas, `alone`: its message stood outside of its segment; `returns`: for a retry, that its
+-- message comes again by itself.
+-- `inline`: the caller can take inline nodes; without a token, it is no drain and takes nothing else. Replay: a fence holds once. Returns {claims, wake-ups, positions of outcomes
 -- that no longer counted, unfinished runs}.
-takes_inline = header.inline and header.token ~= ''
+takes_inline = header.inline
 local stale = {}
 for _, outcome in ipairs(header.outcomes) do
   if outcome.fused then fused[outcome.run .. ' ' .. outcome.key] = true end
@@ -39,7 +41,7 @@ for position, outcome in ipairs(header.outcomes) do
     if outcome.kind == 'completed' then
       if outcome.value > 0 then call('HSET', run.values, key, ARGV[outcome.value]) end
       if record.attempt > 1 then call('HDEL', run.base .. ':failures', key) end
-      settle(run, key, record, 'completed')
+      settle(run, key, record, 'completed', nil, outcome.alone)
     elseif outcome.kind == 'skipped' then
       settle(run, key, record, 'skipped', 'skipped')
     elseif outcome.kind == 'released' then
@@ -51,7 +53,11 @@ for position, outcome in ipairs(header.outcomes) do
         record.status, record.fence = 'pending', 0
         write(run, key, record)
         announce(run, key, record)
-        call('ZADD', key_of('timers'), now + outcome.delay_ms, run.id .. ' ' .. key .. ' ' .. record.attempt)
+        if outcome.returns then
+          expect(run, key, outcome.delay_ms)
+        else
+          call('ZADD', key_of('timers'), now + outcome.delay_ms, run.id .. ' ' .. key .. ' ' .. record.attempt)
+        end
       else
         settle(run, key, record, 'failed', outcome.timed_out and 'timed_out' or 'failed')
       end

@@ -1,4 +1,4 @@
--- sweep: call wake_ms worker every_ms
+-- sweep: call wake_ms lease_ms worker every_ms
 -- Put right what nobody will report: expired leases, due timers, dead workers, lost wake-ups. One worker at a time does
 -- it for the fleet (every_ms 0: now, whoever asks). Returns {1 if it swept, wake-ups, ms until the next timer or -1}.
 if header.every_ms > 0 and not call('SET', key_of('sweep'), header.worker, 'NX', 'PX', header.every_ms) then
@@ -44,6 +44,39 @@ for position = 1, #next_timers, 2 do
       end
     end
   end
+end
+
+local canvas, swept = key_of('canvas'), 0
+for _, id in ipairs(call('ZRANGEBYSCORE', canvas, '-inf', now, 'LIMIT', 0, BATCH)) do
+  local run, next_due = run_of(id), nil
+  if is_open(run) then
+    for _, key in ipairs(call('ZRANGEBYSCORE', run.base .. ':due', '-inf', now, 'LIMIT', 0, BATCH - swept)) do
+      swept = swept + 1
+      local record = record_of(run, key)
+      if record and (record.status == 'ready' or (record.status == 'pending' and record.attempt > 0)) then
+        local times = call('HINCRBY', run.base, 'lost:' .. key, 1)
+        call('HINCRBY', run.base, 'lost', 1)
+        enqueue(run, key, record, row_of(run, (split(key))))
+        -- A queue may be long: each time, the message gets twice as long.
+        call('ZADD', run.base .. ':due', now + is_lost_after() * 2 ^ math.min(times, 6), key)
+      else
+        call('ZREM', run.base .. ':due', key)
+      end
+    end
+    next_due = call('ZRANGE', run.base .. ':due', 0, 0, 'WITHSCORES')[2]
+  elseif run then
+    local parked = call('HGET', run.base, 'then')
+    if parked then
+      send(run, 'then', parked)
+      next_due = now + header.wake_ms * 5
+    end
+  end
+  if next_due and next_due ~= 'inf' then
+    call('ZADD', canvas, next_due, id)
+  else
+    call('ZREM', canvas, id)
+  end
+  if swept >= BATCH then break end
 end
 flush_all()
 

@@ -11,7 +11,7 @@ from flowq.core.types import NodeStatus
 from flowq.plan import Plan
 from flowq.plan.model import Edge, Node
 from flowq.runtime.rows import rows_of
-from flowq.runtime.scripts import Claimed, Next, OutcomeEntry, Swept, WakeUp
+from flowq.runtime.scripts import Claimed, Message, Next, OutcomeEntry, Swept
 from tests.property.calls import Calls, Sent
 from tests.property.look import SUFFIXES, Entry
 
@@ -75,11 +75,11 @@ class Desk:
         """The last call: ``again`` repeats it."""
         self.register(slots=slots)
 
-    def register(self, *, slots: int, worker: str = "w", queues: tuple[str, ...] = ("main", "side")) -> list[WakeUp]:
-        found: list[WakeUp] = self._send("register", worker=worker, queues=list(queues), slots=slots)
+    def register(self, *, slots: int, worker: str = "w", queues: tuple[str, ...] = ("main", "side")) -> list[Message]:
+        found: list[Message] = self._send("register", worker=worker, queues=list(queues), slots=slots)
         return found
 
-    def submit(self, of: Plan, run: str = "r", *, known: bool = False, retention_ms: int = 60_000) -> list[WakeUp]:
+    def submit(self, of: Plan, run: str = "r", *, known: bool = False, retention_ms: int = 60_000) -> list[Message]:
         rows = rows_of(of)
         values: list[bytes | str] = [b"input"] if known else [b"input", rows.document, *rows.rows]
         stored, wakes = self._send(
@@ -138,6 +138,8 @@ class Desk:
                     delay_ms=DELAY_MS,
                     timed_out=outcome.timed_out,
                     fused=outcome.fused,
+                    alone=False,
+                    returns=False,
                 )
             )
         found: Next = self._send(
@@ -177,7 +179,7 @@ class Desk:
         return found
 
     def cancel(self, run: str = "r") -> str | None:
-        found: str | None = self._send("cancel", run=run)
+        found: str | None = self._send("cancel", run=run)[0]
         return found
 
     def forget(self, run: str = "r") -> str | None:

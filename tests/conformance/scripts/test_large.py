@@ -134,7 +134,7 @@ def test_a_cancelled_run_leaves_many_entries(desk: Desk) -> None:
     calls = 0
     token = wake.token
     while not (following := desk.claim_next(token=token)).claims:
-        (wake,) = following.wakes  # the drain has ended, and another one goes on
+        (wake,) = following.messages  # the drain has ended, and another one goes on
         token = wake.token
         calls += 1
         assert len(desk.ready()) == WIDTH + 1 - calls * BUDGET

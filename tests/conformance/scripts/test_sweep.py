@@ -47,7 +47,7 @@ class TestLeases:
         desk.make_due(desk.keys.drains("main"), wake.token)
         swept = desk.expire(claim)
         assert desk.ready() == ["r 0"]
-        assert [wake.queue for wake in swept.wakes] == ["main"]
+        assert [wake.queue for wake in swept.messages] == ["main"]
         (second,) = desk.claim()
         assert (second.attempt, second.crashes) == (2, 1)
 
@@ -94,7 +94,7 @@ class TestLock:
         desk.make_due(desk.keys.leases, claim.lease)
         desk.client.set(f"{desk.keys.prefix}:sweep", "somebody", px=60_000)
         swept = desk.sweep(every_ms=60_000)
-        assert (swept.swept, swept.wakes, swept.next_due_ms) == (False, [], -1)
+        assert (swept.swept, swept.messages, swept.next_due_ms) == (False, [], -1)
         assert desk.leases() == [claim.lease]
 
     def test_it_is_held_for_the_period(self, desk: Desk) -> None:
@@ -128,9 +128,9 @@ def test_a_worker_that_died_has_no_slots(desk: Desk) -> None:
 def test_lost_wake_ups_are_sent_again(desk: Desk) -> None:
     desk.register(slots=1)
     (first,) = desk.submit(chain())
-    assert desk.sweep().wakes == [], "it is on its way"
+    assert desk.sweep().messages == [], "it is on its way"
     desk.make_due(desk.keys.drains("main"), first.token)
-    (second,) = desk.sweep().wakes
+    (second,) = desk.sweep().messages
     assert second.queue == "main"
     assert second.token != first.token
 
@@ -140,7 +140,7 @@ def test_a_drain_that_died_makes_room_for_another(desk: Desk) -> None:
     desk.claim(token="dead")
     assert len(desk.drains()) == 3
     desk.make_due(desk.keys.drains("main"), *desk.drains())
-    assert len(desk.sweep().wakes) == 2
+    assert len(desk.sweep().messages) == 2
 
 
 def test_it_goes_on_where_a_caller_died(desk: Desk) -> None:

@@ -49,7 +49,7 @@ def test_a_worker_that_leaves_is_gone(desk: Desk) -> None:
 def test_who_claims_takes_the_place_of_its_wake_up(desk: Desk) -> None:
     wakes = desk.submit(wide(5))
     following = desk.claim_next(token=wakes[0].token)
-    assert following.wakes == []
+    assert following.messages == []
     assert len(desk.drains()) == 2
 
 
@@ -71,9 +71,9 @@ def test_who_ends_while_there_is_work_calls_another(desk: Desk) -> None:
     desk.register(slots=1)
     (wake,) = desk.submit(wide(2))
     desk.claim(token=wake.token)
-    (following,) = desk.claim_next(process=0, token=wake.token).wakes
+    (following,) = desk.claim_next(process=0, token=wake.token).messages
     assert desk.drains() == {following.token}
-    assert desk.again().wakes == [following], "the first reply was lost, so nobody has sent it"
+    assert desk.again().messages == [following], "the first reply was lost, so nobody has sent it"
 
 
 def test_nothing_is_missed_between_looking_and_ending(desk: Desk) -> None:
@@ -87,7 +87,7 @@ def test_new_work_is_told_to_the_queue_that_it_is_for(desk: Desk) -> None:
     desk.submit(plan(node("a"), node("b", 0, queue="side"), node("c", 0)))
     following = desk.settle(*desk.claim(), process=1)
     assert [claim.key for claim in following.claims] == ["2"]
-    assert [wake.queue for wake in following.wakes] == ["side"]
+    assert [wake.queue for wake in following.messages] == ["side"]
 
 
 def test_a_forged_one_does_no_harm(desk: Desk) -> None:

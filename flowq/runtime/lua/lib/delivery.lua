@@ -1,0 +1,91 @@
+-- How a node that is ready reaches a worker. Pull: it goes onto its queue's list, and wake-ups ask for drains. Canvas: a
+-- message is for it alone; Celery sends it from within a segment, or else the caller is asked to send it. Whoever claims
+-- a node ends the wait for its message; the sweep sends again what nobody claims.
+--
+-- A plan's fields "c<digest>:<node>" say how: nothing for a node within a segment, "<segment> <heads>" for one that a
+-- segment begins with, "i" for one that needs no message. Marks on a node say what Celery cannot know: "!" that an
+-- upstream did not complete, "~" that one ran outside of its segment.
+local sends = {}
+
+-- What of a canvas is to be sent: a node's message (no document), a segment, or what waits for the run's end.
+local function send(run, key, document) sends[#sends + 1] = {run.id, run.plan, key, document} end
+
+local function is_lost_after() return math.floor(header.lease_ms / 3) end
+
+-- Have the sweep look after the run, when something of it is due.
+local function watch(run, due) call('ZADD', key_of('canvas'), 'LT', due, run.id) end
+
+-- A message of this node is on its way; if nobody has claimed it by then, it is lost.
+local function expect(run, key, wait)
+  local due = now + wait + is_lost_after()
+  call('ZADD', run.base .. ':due', due, key)
+  watch(run, due)
+end
+
+local function canvas_field(run, name) return call('HGET', key_of('plan', run.plan), 'c' .. run.canvas .. ':' .. name) end
+
+-- READY, and to be delivered to whoever comes first.
+local function enqueue(run, key, record, row)
+  record.status, record.fence = 'ready', 0
+  write(run, key, record)
+  if run.canvas then
+    expect(run, key, 0)
+    send(run, key, '')
+    return
+  end
+  local queue = row[2] ~= '' and row[2] or run.queue
+  local lane = row[1] == 'thread' and 'thread' or 'process'
+  call('RPUSH', key_of('queue', queue, lane), run.id .. ' ' .. key)
+  touched[queue] = true
+end
+
+-- READY because its upstreams are settled: in a canvas, Celery may be about to send it, or a segment begins with it.
+local function release(run, key, record, row)
+  if not run.canvas then return enqueue(run, key, record, row) end
+  local segment, heads = string.match(canvas_field(run, key) or '', '^(%d+) (%d+)$')
+  if record.more == '!' or (record.more == '~' and not segment) then return enqueue(run, key, record, row) end
+  record.status, record.fence = 'ready', 0
+  if segment then record.more = '' end
+  write(run, key, record)
+  expect(run, key, 0)
+  if segment and call('HINCRBY', run.base, 'heads:' .. segment, 1) == tonumber(heads) then
+    send(run, 's' .. segment, canvas_field(run, 's' .. segment))
+  end
+end
+
+-- A canvas that was made but not started: its first message has come now, and the others must be on their way.
+local function start_held(run)
+  if not run.canvas or run.status ~= 'pending' then return end
+  local held = call('ZRANGEBYSCORE', run.base .. ':due', '+inf', '+inf')
+  if #held == 0 then return end
+  for _, key in ipairs(held) do expect(run, key, 0) end
+  for _, suffix in ipairs({'', ':due'}) do call('PERSIST', run.base .. suffix) end
+  call('HINCRBY', key_of('plan', run.plan), 'runs', 1)
+  call('PERSIST', key_of('plan', run.plan))
+end
+
+-- A drain is one worker slot at work on a queue. So many wake-ups are due as there are ready nodes and free slots; each
+-- is noted as a drain that is about to start, so that nobody sends it again before it is taken for lost.
+local function wake_ups()
+  local wakes = sends
+  for queue in pairs(touched) do
+    local drains = key_of('queue', queue, 'drains')
+    call('ZREMRANGEBYSCORE', drains, '-inf', now)
+    local waiting = call('LLEN', key_of('queue', queue, 'process')) + call('LLEN', key_of('queue', queue, 'thread'))
+    local slots = 0
+    for _, of_worker in ipairs(call('HVALS', key_of('queue', queue, 'slots'))) do slots = slots + tonumber(of_worker) end
+    local free = math.max(1, slots) - call('ZCARD', drains)
+    for number = 1, waiting do
+      local token = header.call .. '-' .. queue .. '-' .. number
+      if not call('ZSCORE', drains, token) then -- else this call is repeated, and nobody has sent it
+        if free <= 0 then break end
+        free = free - 1
+        call('ZADD', drains, now + header.wake_ms, token)
+      end
+      wakes[#wakes + 1] = {queue, token}
+    end
+    call('SADD', key_of('queues'), queue)
+    call('PEXPIRE', key_of('queues'), 30 * 86400000)
+  end
+  return wakes
+end

@@ -1,0 +1,128 @@
+-- What the scripts share; it stands before each of them. KEYS[1] is the prefix of all keys, ARGV[1] a JSON header.
+--
+-- A run is these keys (see keys.py); all get a TTL when it ends:
+--   run:<id>            hash    status, plan, queue, canvas, remaining, bad_sinks, fence, counters, input, names, times
+--   run:<id>:nodes      hash    key -> status|attempt|crashes|fence|started|ended|worker|more
+--                               more: PENDING: upstreams not settled yet, and a mark (see delivery); a map that was
+--                               opened: total,opened,settled,broken; when final: the reason if it did not complete
+--   run:<id>:values     hash    key -> output; "i" .. key -> a map item's input
+--   run:<id>:failures   hash    key -> the last failure
+--   run:<id>:events     stream  what happened, for whoever watches
+--   run:<id>:todo       list    consequences that were too many for one call: node status cursor
+--   run:<id>:due        zset    dispatched as a canvas: ready nodes by when their messages are taken for lost
+-- A node without a record is as it began: waiting for all its upstreams, or ready if it has none.
+local prefix, header = KEYS[1], cjson.decode(ARGV[1])
+local call, format = redis.call, string.format
+local clock = call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local BUDGET = 500           -- edges that one call follows: each takes 6 to 9 microseconds
+local INLINE = 32            -- inline nodes that one call hands to its caller
+local EVENTS = 10000         -- about so many events are kept per run
+local budget = BUDGET
+
+local FINAL = {completed = true, failed = true, cancelled = true, skipped = true, upstream_failed = true}
+local CASCADE = {failed = 'upstream_failed', upstream_failed = 'upstream_failed', skipped = 'skipped',
+                 cancelled = 'cancelled'}
+
+local runs, rows, touched, inline = {}, {}, {}, {}
+local takes_inline = false   -- the caller can run inline nodes itself
+local fused = {}             -- those that it has run already, after their only upstream
+
+local function key_of(...) return table.concat({prefix, ...}, ':') end
+
+-- A run's head, read once per call; nil if there is no such run.
+local function run_of(id)
+  local run = runs[id]
+  if run == nil then
+    local base = key_of('run', id)
+    local head = call('HMGET', base, 'status', 'plan', 'queue', 'retention_ms', 'canvas')
+    if not head[1] then
+      runs[id] = false
+      return nil
+    end
+    run = {id = id, base = base, status = head[1], plan = head[2], queue = head[3], retention = tonumber(head[4]),
+           canvas = head[5], nodes = base .. ':nodes', values = base .. ':values', counts = {}}
+    runs[id] = run
+  end
+  return run or nil
+end
+
+local function is_open(run) return run and (run.status == 'pending' or run.status == 'running') end
+
+-- A node's row of the plan: lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream;
+-- nil if the plan has no such node.
+local function row_of(run, node)
+  local of_plan = rows[run.plan]
+  if not of_plan then
+    of_plan = {}
+    rows[run.plan] = of_plan
+  end
+  local row = of_plan[node]
+  if not row then
+    local text = call('HGET', key_of('plan', run.plan), node)
+    row = text and cjson.decode(text) or nil
+    of_plan[node] = row
+  end
+  return row
+end
+
+local function split(key)
+  local node, item = string.match(key, '^(%d+)%.?(%d*)$')
+  return node, item ~= '' and item or nil
+end
+
+local function number_or(text, other) return tonumber(text) or other end
+
+local function map_of(more)
+  local total, opened, settled, broken = string.match(more, '^(-?%d+),(%d+),(%d+),(.*)$')
+  return {total = number_or(total, -1), opened = number_or(opened, 0), settled = number_or(settled, 0),
+          broken = broken ~= '' and broken or nil}
+end
+
+local function more_of(map) return table.concat({map.total, map.opened, map.settled, map.broken or ''}, ',') end
+
+local function parse(text)
+  local status, attempt, crashes, fence, started, ended, worker, more =
+    string.match(text, '^([^|]*)|(%d*)|(%d*)|(%d*)|(%d*)|(%d*)|([^|]*)|(.*)$')
+  return {status = status, attempt = tonumber(attempt), crashes = tonumber(crashes), fence = tonumber(fence),
+          started = started, ended = ended, worker = worker, more = more}
+end
+
+-- What is known of a node or item; nil if the plan has no such node, or the map is not open so far.
+local function record_of(run, key)
+  local node, item = split(key)
+  local text = call('HGET', run.nodes, key)
+  local record = parse(text or 'ready|0|0|0||||')
+  if not text then
+    local row = row_of(run, node)
+    if not row then return nil end
+    if not item and row[3] > 0 then record.status, record.more = 'pending', row[3] end
+  end
+  if item then
+    local map = record_of(run, node)
+    if tonumber(item) >= map_of(map.more).opened then return nil end
+    -- A map that fails before all its items are open takes along those that are; it writes nothing to them.
+    if FINAL[map.status] and not FINAL[record.status] then record.status = 'cancelled' end
+  end
+  return record
+end
+
+local function write(run, key, record)
+  call('HSET', run.nodes, key, table.concat({record.status, record.attempt, record.crashes, record.fence, record.started,
+    record.ended, record.worker, record.more}, '|'))
+end
+
+local function count(run, name, by) run.counts[name] = (run.counts[name] or 0) + by end
+
+local function announce(run, key, record)
+  call('XADD', run.base .. ':events', 'MAXLEN', '~', EVENTS, '*', 'e',
+    table.concat({key, record.status, record.attempt, record.worker}, ' '))
+end
+
+local function lease_of(run, key, fence) return run.id .. ' ' .. key .. ' ' .. fence end
+
+-- Whether a claim is still valid. Fence 0 is no claim's: a map whose items are all open has given its own up.
+local function holds(record, fence)
+  return record and record.status == 'running' and record.fence == fence and fence > 0
+end

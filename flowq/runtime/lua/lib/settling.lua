@@ -1,0 +1,167 @@
+local function expire_run(run)
+  for _, suffix in ipairs({'', ':nodes', ':values', ':failures', ':events'}) do
+    call('PEXPIRE', run.base .. suffix, run.retention)
+  end
+  for _, suffix in ipairs({':todo', ':due'}) do call('UNLINK', run.base .. suffix) end
+  call('PEXPIRE', key_of('values', run.id), run.retention)
+  local plan = key_of('plan', run.plan)
+  -- Not before the last of its runs goes, which need not be the last one that ended.
+  local kept = math.max(now + run.retention, number_or(call('HGET', plan, 'kept') or nil, 0))
+  call('HSET', plan, 'kept', kept)
+  if call('HINCRBY', plan, 'runs', -1) <= 0 then call('PEXPIREAT', plan, kept) end
+end
+
+local function finish(run, status)
+  run.status = status
+  call('HSET', run.base, 'status', status, 'ended', now)
+  call('XADD', run.base .. ':events', '*', 'e', 'run ' .. status .. ' 0 ')
+  expire_run(run)
+  call('PUBLISH', key_of('finished'), run.id)
+  local parked = call('HGET', run.base, 'then')
+  if parked then
+    send(run, 'then', parked)
+    watch(run, now + is_lost_after())
+  elseif run.canvas then
+    call('ZREM', key_of('canvas'), run.id)
+  end
+end
+
+local settle_item
+
+-- All that follows from one outcome comes before what follows from the next: so a node goes by what happened first.
+local function later(run, ...)
+  call(run.follows and 'LPUSH' or 'RPUSH', run.base .. ':todo', table.concat({...}, ' '))
+  run.todo = true
+end
+
+-- Settle a node or an item. What follows downstream goes onto the todo list.
+local function settle(run, key, record, status, reason, alone)
+  record.status, record.fence, record.ended = status, 0, now
+  local map = map_of(record.more)
+  if alone or record.more == '~' or record.more == '!' then alone = status == 'completed' and 'alone' end
+  if map.total < 0 then
+    record.more = reason or ''
+  elseif reason then -- the map failed before all its items were open: those that are left count no longer
+    count(run, 'total', map.settled - map.total)
+    map.broken = reason
+    record.more = more_of(map)
+  end
+  write(run, key, record)
+  announce(run, key, record)
+  count(run, 'settled', 1)
+  count(run, status, 1)
+  local node, item = split(key)
+  if item then return settle_item(run, node, status) end
+  count(run, 'remaining', -1)
+  if #row_of(run, node)[9] > 0 then
+    later(run, node, alone or status, 0)
+  elseif status ~= 'completed' and status ~= 'skipped' then
+    count(run, 'bad_sinks', 1)
+  end
+end
+
+-- Count an item for its map; the last one settles the map, the first bad one what requires all of them.
+function settle_item(run, node, status)
+  local record = record_of(run, node)
+  local map = map_of(record.more)
+  map.settled = map.settled + 1
+  if status ~= 'completed' then
+    if not map.broken then later(run, node, status, 0, 'required') end
+    if map.broken ~= 'failed' then map.broken = status end
+  end
+  record.more = more_of(map)
+  if map.settled == map.total then
+    settle(run, node, record, map.broken or 'completed')
+  else
+    write(run, node, record)
+  end
+end
+
+-- All upstreams are settled: straight to the caller if the node is inline and the caller can take it, else to a worker.
+local function ready(run, key, record)
+  local row = row_of(run, key)
+  local is_here = row[1] == 'inline' and takes_inline and (#inline < INLINE or fused[run.id .. ' ' .. key])
+  if is_here and (not run.canvas or canvas_field(run, key) == 'i') then
+    record.status = 'ready'
+    write(run, key, record)
+    inline[#inline + 1] = {run, key}
+  else
+    release(run, key, record, row)
+  end
+end
+
+-- Follow one entry of the todo list along the downstream edges; gives the cursor where the budget ended, if it did.
+local function follow(run, node, status, cursor, only_required)
+  local downstream, mark = row_of(run, node)[9], ''
+  if status == 'alone' then
+    status, mark = 'completed', '~'
+  elseif status ~= 'completed' then
+    mark = run.canvas and '!' or ''
+  end
+  for position = cursor + 1, #downstream, 2 do
+    if budget <= 0 then return position - 1 end
+    budget = budget - 1
+    local key, required = tostring(downstream[position]), downstream[position + 1] == 1
+    local record = record_of(run, key)
+    if not FINAL[record.status] then
+      if required and status ~= 'completed' then
+        settle(run, key, record, CASCADE[status], CASCADE[status])
+      elseif not only_required then
+        local left, before = string.match(record.more, '^(%d+)(.?)$')
+        left, mark = tonumber(left) - 1, (before == '' or mark == '!') and mark or before
+        record.more = left > 0 and left .. mark or mark
+        if left > 0 then
+          write(run, key, record)
+        else
+          ready(run, key, record)
+        end
+      end
+    end
+  end
+  return nil
+end
+
+-- Work off the run's consequences within the budget. What is left stays on the todo list, with a timer that has the
+-- sweep go on with it should the caller die now.
+local function propagate(run)
+  local todo = run.base .. ':todo'
+  while run.todo and budget > 0 do
+    local entry = call('LPOP', todo)
+    if not entry then
+      run.todo = false
+      break
+    end
+    local node, status, cursor, only = string.match(entry, '^(%d+) (%S+) (%d+) ?(%S*)$')
+    run.follows = true
+    local stopped = follow(run, node, status, tonumber(cursor), only == 'required')
+    run.follows = false
+    if stopped then
+      call('LPUSH', todo, table.concat({node, status, stopped, only}, ' '))
+    end
+  end
+  if run.todo and call('EXISTS', todo) == 0 then run.todo = false end
+  if run.todo then
+    call('ZADD', key_of('timers'), now, run.id .. ' todo 0')
+  end
+end
+
+-- Write the counters back, and end the run if nothing remains.
+local function flush(run)
+  if not is_open(run) then return end
+  local left
+  for name, by in pairs(run.counts) do
+    local value = call('HINCRBY', run.base, name, by)
+    if name == 'remaining' then left = value end
+  end
+  run.counts = {}
+  if left == 0 then
+    local bad = call('HGET', run.base, 'bad_sinks')
+    finish(run, (bad and tonumber(bad) > 0) and 'failed' or 'completed')
+  end
+end
+
+local function flush_all()
+  for _, run in pairs(runs) do
+    if run then flush(run) end
+  end
+end

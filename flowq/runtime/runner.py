@@ -1,0 +1,152 @@
+"""Runs claims: from the right to run an attempt to what ``settle`` records of it. Drains and node tasks share it."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from typing import NamedTuple
+
+from flowq.core.config import RetryPolicy
+from flowq.core.errors import FlowqError
+from flowq.execution import Interruptible
+from flowq.plan import Node
+from flowq.runtime.attempt import Outcome, expand, failed, perform
+from flowq.runtime.remote import RemoteAttempt
+from flowq.runtime.scripts import Claimed, Next, OutcomeEntry
+from flowq.runtime.worker import WorkerProcess
+
+logger = logging.getLogger("flowq.worker")
+
+ITEMS_PER_CALL = 1000
+"""Items that one call opens: about a millisecond of Redis."""
+
+NO_RETRY = Node("?", "?", retry=RetryPolicy(max_attempts=1))
+"""Stands for the node of a claim whose plan cannot be read."""
+
+
+class Ended(NamedTuple):
+    """What came of a claim."""
+
+    entries: list[OutcomeEntry]
+    """Of the attempt, and of the nodes that were fused to it; none if it opened a map, or lost its lease."""
+    values: list[bytes]
+    outcome: Outcome | None
+    """Of the attempt; None if it opened a map, or lost its lease."""
+    is_lost: bool = False
+    """It was stopped, or never began, as its lease is not its own any more."""
+
+
+class ClaimRunner:
+    """Runs claims in this thread.
+
+    Args:
+        worker: the services of this process.
+        in_canvas: the claims are node tasks' (nothing is fused: which nodes need no message, the lowering says).
+    """
+
+    def __init__(self, worker: WorkerProcess, *, in_canvas: bool = False) -> None:
+        self._worker = worker
+        self._in_canvas = in_canvas
+
+    def run(self, claim: Claimed, *, alone: bool = False, returns: bool = False) -> Ended:
+        """Run a claim (``alone`` and ``returns`` as in OutcomeEntry)."""
+        try:
+            attempt = self._worker.loader.attempt(claim)
+        except FlowqError as error:  # such as a plan of another version: this node will never run here
+            logger.exception("the claim %s cannot be prepared", claim.lease)
+            outcome = failed(error, NO_RETRY)
+            return Ended([_entry(claim, NO_RETRY, outcome, None, 0)], [], outcome)
+        ended = self._open_map(attempt) if attempt.opens_map else self._attempt(attempt)
+        for entry in ended.entries:
+            entry["alone"], entry["returns"] = alone, returns
+        return ended
+
+    def follow_up(self, following: Next) -> None:
+        """Do what a reply asks for besides running its claims."""
+        self._worker.send(following.messages)
+        for run in following.unfinished:
+            left = True
+            while left:
+                left, messages = self._worker.state.scripts.advance(run=run)
+                self._worker.send(messages)
+        for claim in following.claims:  # last: what fails before leaves no lease that would be renewed for nobody
+            self._worker.leases.hold(claim.lease)
+
+    def _attempt(self, attempt: RemoteAttempt) -> Ended:
+        """Run an attempt, and if it completes, the nodes that are fused to it."""
+        entries: list[OutcomeEntry] = []
+        values: list[bytes] = []
+        first: Outcome | None = None
+        todo = deque([attempt])
+        while todo:
+            current = todo.popleft()
+            outcome = self._perform(current, attempt.claim.lease)
+            if outcome is None:
+                break
+            outcome, packed = self._packed(current, outcome)
+            first = first or outcome
+            position = 0 if packed is None else len(values) + 2
+            entries.append(_entry(current.claim, current.node, outcome, packed, position))
+            entries[-1]["fused"] = current is not attempt
+            if packed is not None:
+                values.append(packed)
+                todo.extend(() if self._in_canvas else self._worker.loader.fused(current, outcome.value or b""))
+        return Ended(entries, values, first, is_lost=first is None)
+
+    def _perform(self, attempt: RemoteAttempt, lease: str) -> Outcome | None:
+        """Run one attempt under a lease (a fused node's is that of the one before it); None: the lease is lost."""
+        scope = Interruptible(attempt.node.timeout_s)
+        with self._worker.leases.running(lease, scope) as held:
+            if not held:
+                return None
+            self._worker.monitor.started(attempt)
+            outcome = perform(self._worker.registry, attempt.info, attempt.inputs, scope)
+        self._worker.monitor.ended(attempt, outcome)
+        return outcome
+
+    def _packed(self, attempt: RemoteAttempt, outcome: Outcome) -> tuple[Outcome, bytes | None]:
+        """Give the outcome and its packed value; it has failed if the value cannot be kept."""
+        if outcome.value is None:
+            return outcome, None
+        try:
+            return outcome, self._worker.results.pack(attempt.claim.run, outcome.value)
+        except Exception as error:
+            return failed(error, attempt.node), None
+
+    def _open_map(self, attempt: RemoteAttempt) -> Ended:
+        """Open a map's items, some at a time; gives the failure if there are no items to open."""
+        claim, scope = attempt.claim, Interruptible()
+        with self._worker.leases.running(claim.lease, scope), scope:
+            try:
+                items = expand(attempt.inputs)
+            except Exception as error:
+                outcome = failed(error, attempt.node)
+                return Ended([_entry(claim, attempt.node, outcome, None, 0)], [], outcome)
+            for offset in range(claim.opened, max(len(items), 1), ITEMS_PER_CALL):
+                chunk = [self._worker.results.pack(claim.run, item) for item in items[offset : offset + ITEMS_PER_CALL]]
+                counted, messages = self._worker.state.scripts.extend(
+                    run=claim.run, key=claim.key, fence=claim.fence, offset=offset, total=len(items), values=chunk
+                )
+                self._worker.send(messages)
+                if not counted:
+                    break
+        return Ended([], [], None)
+
+
+def _entry(claim: Claimed, node: Node, outcome: Outcome, packed: bytes | None, position: int) -> OutcomeEntry:
+    failures = claim.attempt - claim.crashes
+    return OutcomeEntry(
+        run=claim.run,
+        key=claim.key,
+        fence=claim.fence,
+        kind="completed" if packed is not None else "failed" if outcome.failure else "skipped",
+        value=position if packed is not None else 0,
+        failure=outcome.failure.model_dump_json() if outcome.failure else "",
+        retry=outcome.retry and failures < node.retry.max_attempts,
+        delay_ms=int(node.retry.delay(failures, random.random()) * 1000),
+        timed_out=outcome.timed_out,
+        fused=False,
+        alone=False,
+        returns=False,
+    )
