@@ -33,6 +33,10 @@ def make_app(context: FlowContext) -> Celery:
         task_default_queue=settings.queue,
         worker_prefetch_multiplier=1,  # a wake-up that waits behind a busy slot is of no use to an idle one
         broker_connection_retry_on_startup=True,
+        # RabbitMQ closes a channel with a delivery that was not acknowledged for long: the worker opens another one.
+        broker_channel_error_retry=True,
+        # A broker that is away must not hold whoever sends a wake-up: the sweep sends them again.
+        broker_transport_options={"max_retries": 0},
         worker_cancel_long_running_tasks_on_connection_loss=False,  # it loses running tasks
         worker_send_task_events=False,
         task_ignore_result=True,
@@ -51,13 +55,14 @@ def attach(app: Celery, context: FlowContext) -> None:
     tasks.answer_with(app, lambda task, run, key, alone: node.answer(drains.process(), task, run, key, alone))
     whole.register(app, context)
 
-    # Early acknowledgement: a lost wake-up costs time only, and a late one would cost every message two round trips.
+    # Late acknowledgement, not for safety (a lost wake-up costs time only): with an early one, a busy worker fetches one
+    # more message, and sits on it while others are idle.
     # No events: Flower shows the nodes, not the wake-ups. Not shared: Celery would give it to every other app of this
     # process too, with this app's context.
     def drain(queue: str, token: str) -> None:
         Drain(drains.process(), queue, token).run()
 
-    app.task(name=DRAIN, shared=False, ignore_result=True, acks_late=False, send_events=False, time_limit=None)(drain)
+    app.task(name=DRAIN, shared=False, ignore_result=True, acks_late=True, send_events=False, time_limit=None)(drain)
 
     class FlowqStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """Includes the modules, gets its processes ready for the first wake-up, and says that this worker is there."""

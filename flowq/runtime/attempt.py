@@ -37,6 +37,9 @@ MAX_TRACEBACK = 8000
 MAX_MESSAGE = 4000
 """Characters of an exception's message that are kept."""
 
+MAX_WAIT_S = 30 * 86400.0
+"""An exception cannot ask for a longer wait until the next attempt."""
+
 GRACE_S = 1.0
 """How much longer than its timeout an async processor may take to unwind before it is interrupted by force."""
 
@@ -50,7 +53,12 @@ class Outcome:
     retry: bool = False
     """The failure is of a kind that another attempt may mend."""
     error: BaseException | None = None
-    """What the attempt raised, for whoever shows it as Python's."""
+    """What the attempt raised, for whoever shows it as Python's; not kept when the outcome goes to another process."""
+    retry_after_s: float | None = None
+    """How long the next attempt is to wait, if the one that failed said so by an attribute of its exception."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Outcome, (self.value, self.failure, self.retry, None, self.retry_after_s)
 
     @property
     def timed_out(self) -> bool:
@@ -241,7 +249,13 @@ def failed(error: BaseException, node: Node) -> Outcome:
         kind, retry = FailureKind.UNKNOWN_PROCESSOR, False
     text = _printable("".join(traceback.format_exception(error))[-MAX_TRACEBACK:])
     failure = Failure(kind=kind, type=_type_name(error), message=message, traceback=text)
-    return Outcome(failure=failure, retry=retry, error=error)
+    return Outcome(None, failure, retry, error, _wait_asked_by(error))
+
+
+def _wait_asked_by(error: BaseException) -> float | None:
+    """Read an exception's ``retry_after_s``, if it has a usable one."""
+    seconds = getattr(error, "retry_after_s", None)
+    return float(seconds) if isinstance(seconds, (int, float)) and 0 <= seconds < MAX_WAIT_S else None
 
 
 def _text_of(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The names of everything that flowq keeps in Redis, with their shapes (see ``lua/lib.lua`` for what is in them)."""
+"""The names of everything that flowq keeps in Redis, with their shapes (see ``lua/lib/records.lua`` for what is in them)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ class Keys:
     prefix: str
 
     def plan(self, plan: str) -> str:
-        """A hash: ``document`` and per node its row. Kept while runs use it, then for their retention."""
+        """A hash: ``document`` and per node its row, ``c…`` for its canvas, ``last``: the latest run of it that completed.
+
+        Kept while runs use it, then for their retention.
+        """
         return f"{self.prefix}:plan:{plan}"
 
     def run(self, run: str) -> str:
@@ -61,6 +64,15 @@ class Keys:
     def timers(self) -> str:
         """A sorted set: ``run node attempt`` by due time (ms)."""
         return f"{self.prefix}:timers"
+
+    def due(self, run: str) -> str:
+        """A sorted set, of a run that is dispatched as a canvas: nodes by when their messages are lost (ms)."""
+        return f"{self.prefix}:run:{run}:due"
+
+    @property
+    def canvas(self) -> str:
+        """A sorted set: runs that are dispatched as a canvas by when the sweep is to look after them (ms)."""
+        return f"{self.prefix}:canvas"
 
     @property
     def finished(self) -> str:

@@ -88,6 +88,8 @@ class _Run:
         self._values: dict[Ref, bytes] = {}
         self._items: dict[int, list[bytes]] = {}
         self._failures: dict[Ref, Failure] = {}
+        self._waits: dict[Ref, float] = {}
+        """Seconds until the next attempt, where the one that failed has said so."""
         self._times: dict[Ref, _Times] = {}
         self._missing: dict[Ref, dict[str, MissingReason]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,7 +129,8 @@ class _Run:
                 case machine.Enqueue(ref):
                     self._slots[self._state.spec(ref).placement].ready.append(ref)
                 case machine.SetTimer(ref, attempt, failures):
-                    delay = self._state.spec(ref).retry.delay(failures, random.random())
+                    asked = self._waits.pop(ref, None)
+                    delay = self._state.spec(ref).retry.delay(failures, random.random()) if asked is None else asked
                     loop = asyncio.get_running_loop()
                     self._timers.add(loop.call_later(delay, self._apply, machine.Due(ref, attempt)))
                 case machine.Announce(ref):
@@ -207,6 +210,8 @@ class _Run:
         if outcome.failure is None:
             return machine.Skip(ref, fence)
         self._failures[ref] = outcome.failure
+        if outcome.retry_after_s is not None:
+            self._waits[ref] = outcome.retry_after_s
         return machine.Fail(ref, fence, outcome.retry, outcome.timed_out)
 
     def _inputs(self, ref: Ref, node: Node) -> Inputs:

@@ -64,14 +64,19 @@ class ClaimRunner:
 
     def follow_up(self, following: Next) -> None:
         """Do what a reply asks for besides running its claims."""
-        self._worker.send(following.messages)
-        for run in following.unfinished:
-            left = True
-            while left:
-                left, messages = self._worker.state.scripts.advance(run=run)
-                self._worker.send(messages)
-        for claim in following.claims:  # last: what fails before leaves no lease that would be renewed for nobody
+        for claim in following.claims:  # first: a broker that is away may keep us for long
             self._worker.leases.hold(claim.lease)
+        try:
+            self._worker.send(following.messages)
+            for run in following.unfinished:
+                left = True
+                while left:
+                    left, messages = self._worker.state.scripts.advance(run=run)
+                    self._worker.send(messages)
+        except BaseException:
+            for claim in following.claims:  # nobody will run them: they are to expire
+                self._worker.leases.drop(claim.lease)
+            raise
 
     def _attempt(self, attempt: RemoteAttempt) -> Ended:
         """Run an attempt, and if it completes, the nodes that are fused to it."""
@@ -135,7 +140,7 @@ class ClaimRunner:
 
 
 def _entry(claim: Claimed, node: Node, outcome: Outcome, packed: bytes | None, position: int) -> OutcomeEntry:
-    failures = claim.attempt - claim.crashes
+    failures, after_s = claim.attempt - claim.crashes, outcome.retry_after_s
     return OutcomeEntry(
         run=claim.run,
         key=claim.key,
@@ -144,7 +149,7 @@ def _entry(claim: Claimed, node: Node, outcome: Outcome, packed: bytes | None, p
         value=position if packed is not None else 0,
         failure=outcome.failure.model_dump_json() if outcome.failure else "",
         retry=outcome.retry and failures < node.retry.max_attempts,
-        delay_ms=int(node.retry.delay(failures, random.random()) * 1000),
+        delay_ms=int((node.retry.delay(failures, random.random()) if after_s is None else after_s) * 1000),
         timed_out=outcome.timed_out,
         fused=False,
         alone=False,

@@ -155,11 +155,10 @@ class Twin:
             drain["token"] = ""
         behind = self._behind()
         reply = self._call("settle", **drain, inline=inline, outcomes=outcomes, values=values)
-        hands = inline and drain["token"] != ""
         for position, outcome in enumerate(outcomes):
-            self._settled(outcome, values, taken=position not in reply.stale, hands=hands)
+            self._settled(outcome, values, taken=position not in reply.stale, hands=inline)
         self.past[-1].claims = reply.claims
-        self._claimed(reply, drain, hands=hands)
+        self._claimed(reply, drain, hands=inline)
         self.seen = self._look()
         assert self._behind() - behind <= set(reply.unfinished) <= self._behind(), "the caller goes on with nothing"
 

@@ -21,11 +21,11 @@ _ANSWERS: WeakKeyDictionary[Any, Answer] = WeakKeyDictionary()
 class NodeTask(Task):  # type: ignore[misc]
     """A node of a run, under its processor's name.
 
-    The run's state holds what it returns, and knows whether it ran: acknowledged early, it costs fewer round trips, and
-    a message that is lost with its worker is sent again.
+    The run's state holds what it returns, and knows whether it ran. It is acknowledged late only so that a busy worker
+    does not fetch one more message, and sit on it while others are idle.
     """
 
-    acks_late = False
+    acks_late = True
     ignore_result = True
     store_errors_even_if_ignored = True
     max_retries = None

@@ -1,4 +1,4 @@
--- extend: call wake_ms lease_ms run key fence offset total
+-- extend: call wake_ms run key fence offset total
 -- Open items of a claimed map. ARGV: header, the items' inputs… from `offset` on; the map is done opening when all
 -- `total` are there. Replay: items that are open already are left alone. Returns {1 if it counted, wake-ups}.
 local run = run_of(header.run)

@@ -101,6 +101,6 @@ def test_without_a_drain_nothing_is_claimed(desk: Desk) -> None:
     """As the watchdog does, which records a timeout and ends its process."""
     desk.submit(plan(node("a"), node("b", 0, placement=FlowType.INLINE)))
     (claim,) = desk.claim()
-    assert desk.settle(claim, token="", process=1, inline=True).claims == []
+    assert desk.settle(claim, token="", process=1, inline=False).claims == []
     assert desk.node("1") is NodeStatus.READY
     assert desk.ready() == ["r 1"], "somebody else will"

@@ -71,7 +71,7 @@ class TestCancel:
         if ended == "completed":
             desk.settle(*desk.claim())
         assert desk.cancel() == ended
-        assert desk.again() == ended
+        assert desk.again() == (ended, [])
         assert desk.status() == ended
 
     def test_an_unknown_run(self, desk: Desk) -> None:

@@ -59,9 +59,8 @@ local function start_held(run)
   local held = call('ZRANGEBYSCORE', run.base .. ':due', '+inf', '+inf')
   if #held == 0 then return end
   for _, key in ipairs(held) do expect(run, key, 0) end
-  for _, suffix in ipairs({'', ':due'}) do call('PERSIST', run.base .. suffix) end
+  for _, key in ipairs({run.base, run.base .. ':due', key_of('plan', run.plan)}) do call('PERSIST', key) end
   call('HINCRBY', key_of('plan', run.plan), 'runs', 1)
-  call('PERSIST', key_of('plan', run.plan))
 end
 
 -- A drain is one worker slot at work on a queue. So many wake-ups are due as there are ready nodes and free slots; each

@@ -15,6 +15,7 @@ local function finish(run, status)
   run.status = status
   call('HSET', run.base, 'status', status, 'ended', now)
   call('XADD', run.base .. ':events', '*', 'e', 'run ' .. status .. ' 0 ')
+  if status == 'completed' then call('HSET', key_of('plan', run.plan), 'last', run.id) end
   expire_run(run)
   call('PUBLISH', key_of('finished'), run.id)
   local parked = call('HGET', run.base, 'then')
