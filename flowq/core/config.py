@@ -130,6 +130,8 @@ class Settings(BaseSettings):
     """How often a worker renews its leases."""
     sweep_s: Seconds = 2
     """How often somebody in the fleet looks for expired leases, due timers and missed wake-ups."""
+    unknown_s: Seconds = 60
+    """How long a node waits for a worker that knows its processor, before it fails."""
     slice_s: Seconds = 0.2
     """A drain holds its Celery worker for so long, then goes to the back of the queue."""
     threads: int = Field(default=16, ge=1)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from flowq.core.errors import DefinitionError, UnknownProcessorError
-from flowq.core.processor import Processor, adapter, describe, rebuild
+from flowq.core.processor import Processor, adapter, describe, key_of, rebuild
 
 
 class NamedFlow(Protocol):
@@ -96,8 +96,16 @@ class Registry:
                     adapter(annotation)
 
     def keys(self) -> set[str]:
-        """Give the keys of all known processors."""
-        return {key for key, _ in self._known}
+        """Give the keys of all processors that plans may name here: those that are known, and the included classes."""
+        found = {key for key, _ in self._known}
+        todo = [vars(sys.modules[name]) for name in self._included]
+        while todo:
+            for member in todo.pop().values():
+                if isinstance(member, type) and member.__module__ in self._included and key_of(member) not in found:
+                    todo.append(dict(vars(member)))
+                    if callable(getattr(member, "process", None)):
+                        found.add(key_of(member))
+        return found
 
     def modules(self) -> list[str]:
         """Give the modules of all known processors that another process can import."""

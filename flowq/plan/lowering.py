@@ -82,7 +82,7 @@ class Lowering:
 
     segments: tuple[Segment, ...]
     inline: frozenset[int]
-    """INLINE nodes that need no message: nothing else waits for the upstreams that they run after."""
+    """The nodes that have no message: they run in the task of whoever settles their last upstream."""
     sources: tuple[int, ...]
     """The segments that a run begins with."""
     edges: dict[tuple[int, int], EdgeKind]
@@ -132,15 +132,15 @@ def lower(plan: Plan, *, chords: bool = True) -> Lowering:
     """
     upstreams = [[edge.upstream for edge in node.edges] for node in plan]
     before = cover(upstreams)
-    inline = _inline(plan, before)
-    found = regions(before, lambda node: not plan.nodes[node].is_map)
+    inline, closed = _inline(plan, before)
+    found = regions(before, lambda node: not plan.nodes[node].is_map and node not in closed)
     cutter = _Cutter(plan, chords)
     segments: list[Segment] = []
     first: set[int] = set()
     """The heads of segments that are not there for the size of messages."""
     for region in found:
         visible = _without(region, inline)
-        if visible is None:
+        if visible is None:  # nothing of it has a message
             continue
         pieces = cutter.cut(visible)
         for part in pieces[0].parts if isinstance(pieces[0], Parallel) else pieces[:1]:
@@ -157,17 +157,20 @@ def lower(plan: Plan, *, chords: bool = True) -> Lowering:
     return Lowering(tuple(segments), inline, sources, kinds)
 
 
-def _inline(plan: Plan, before: list[tuple[int, ...]]) -> frozenset[int]:
-    """Find the INLINE nodes that may run in the task of whoever settles their last upstream, and delay nobody."""
+def _inline(plan: Plan, before: list[tuple[int, ...]]) -> tuple[frozenset[int], set[int]]:
+    """Find the INLINE nodes, which run in the task of whoever settles their last upstream, and what they close.
+
+    Celery delivers what follows a task when it returns, and so when the inline nodes have run. That is in time for what
+    follows these, but would be late for anything else: then Celery can follow up neither the upstream nor the inline
+    node.
+    """
     after = invert(before)
-    return frozenset(
-        index
-        for index, node in enumerate(plan)
-        if node.placement is FlowType.INLINE
-        and node.edges
-        and not any(plan.nodes[edge.upstream].is_map for edge in node.edges)
-        and all(len(after[upstream]) == 1 for upstream in before[index])
-    )
+    inline = frozenset(index for index, node in enumerate(plan) if node.placement is FlowType.INLINE and node.edges)
+    closed = {index for index, others in enumerate(after) if 0 < sum(node in inline for node in others) < len(others)}
+    for index in sorted(inline):
+        if any(upstream in closed or plan.nodes[upstream].is_map for upstream in before[index]):
+            closed.add(index)
+    return inline, closed
 
 
 def _kind(

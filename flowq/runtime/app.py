@@ -18,7 +18,7 @@ from flowq.execution import Interruptible
 from flowq.runtime.beacon import Beacon
 from flowq.runtime.canvas import node, tasks, whole
 from flowq.runtime.drain import Drain
-from flowq.runtime.monitor import CeleryMonitor
+from flowq.runtime.monitor import CeleryMonitor, node_of
 from flowq.runtime.wakeups import DRAIN
 from flowq.runtime.worker import WorkerProcess
 
@@ -39,7 +39,6 @@ def make_app(context: FlowContext) -> Celery:
         broker_transport_options={"max_retries": 0},
         worker_cancel_long_running_tasks_on_connection_loss=False,  # it loses running tasks
         worker_send_task_events=False,
-        task_ignore_result=True,
         # Chords count there, and a flow's result as a task's lies there.
         result_backend=_celery_url(settings.redis_url),
         result_backend_transport_options={"global_keyprefix": f"{settings.prefix}:celery:"},
@@ -55,7 +54,7 @@ def attach(app: Celery, context: FlowContext) -> None:
     tasks.answer_with(app, lambda task, run, key, alone: node.answer(drains.process(), task, run, key, alone))
     whole.register(app, context)
 
-    # Late acknowledgement, not for safety (a lost wake-up costs time only): with an early one, a busy worker fetches one
+    # Late acknowledgement, not for safety (a lost wake-up costs time only): with an early one a busy worker fetches one
     # more message, and sits on it while others are idle.
     # No events: Flower shows the nodes, not the wake-ups. Not shared: Celery would give it to every other app of this
     # process too, with this app's context.
@@ -75,6 +74,11 @@ def attach(app: Celery, context: FlowContext) -> None:
             tasks.register(app, context.registry.keys())
             tasks.register_imported(app)
             signals.worker_process_init.connect(drains.warm_up, weak=False, dispatch_uid=f"flowq-child-{id(self)}")
+            signals.task_unknown.connect(
+                lambda message, **_: _on_unknown_task(drains, message),
+                weak=False,
+                dispatch_uid=f"flowq-unknown-{id(self)}",
+            )
             self._beacon: Beacon | None = None
 
         def start(self, parent: Any) -> None:
@@ -98,6 +102,19 @@ def attach(app: Celery, context: FlowContext) -> None:
         terminate = stop
 
     app.steps["worker"].add(FlowqStep)
+
+
+def _on_unknown_task(drains: Drains, message: Any) -> None:
+    """A node's task is not registered here: give the node back, so that another worker gets it."""
+    try:
+        run, key = node_of(message.headers["id"], message.payload)
+    except (KeyError, TypeError, ValueError, IndexError):
+        return  # none of flowq's
+    logger.warning("this worker does not know %s, a node's task; it waits for one that does", message.headers["task"])
+    try:
+        node.give_back(drains.process(), run, key)
+    except RedisError as error:
+        logger.warning("the node could not be given back (%s); the sweep will have its message sent again", error)
 
 
 class Drains:

@@ -1,4 +1,4 @@
-"""The names of everything that flowq keeps in Redis, with their shapes (see ``lua/lib/records.lua`` for what is in them)."""
+"""The names of all that flowq keeps in Redis, with their shapes (see ``lua/lib/records.lua`` for what is in them)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Keys:
     prefix: str
 
     def plan(self, plan: str) -> str:
-        """A hash: ``document`` and per node its row, ``c…`` for its canvas, ``last``: the latest run of it that completed.
+        """A hash: ``document``, per node its row, ``c…`` for its canvas, ``last``: its latest run that completed.
 
         Kept while runs use it, then for their retention.
         """

@@ -36,6 +36,14 @@ def task_id(run: str, key: str) -> str:
     return f"{run}.{key}"
 
 
+def node_of(uuid: str, payload: Any) -> tuple[str, str]:
+    """Give run and key of the message of a node's task; ValueError (or what reading it raises) if it is none."""
+    (run, key, *_), *_ = payload
+    if uuid != task_id(run, key):
+        raise ValueError(uuid)
+    return run, key
+
+
 class CeleryMonitor:
     """Sends task-received, -started, -succeeded, -failed and -retried for nodes, while events are on."""
 

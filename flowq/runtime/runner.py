@@ -8,7 +8,9 @@ from collections import deque
 from typing import NamedTuple
 
 from flowq.core.config import RetryPolicy
-from flowq.core.errors import FlowqError
+from flowq.core.errors import FlowqError, UnknownProcessorError
+from flowq.core.result import Failure
+from flowq.core.types import FailureKind
 from flowq.execution import Interruptible
 from flowq.plan import Node
 from flowq.runtime.attempt import Outcome, expand, failed, perform
@@ -61,6 +63,18 @@ class ClaimRunner:
         for entry in ended.entries:
             entry["alone"], entry["returns"] = alone, returns
         return ended
+
+    def unknown(self, claim: Claimed) -> Ended:
+        """End a claim on a processor that this worker does not know."""
+        attempt = self._worker.loader.attempt(claim)
+        try:
+            self._worker.registry.resolve(attempt.node.processor, attempt.node.config)
+            raise UnknownProcessorError(
+                f"this worker has no Celery task for the processor {attempt.node.processor!r}; restart it"
+            )
+        except UnknownProcessorError as error:
+            outcome = failed(error, attempt.node)
+        return Ended([_entry(claim, attempt.node, outcome, None, 0)], [], outcome)
 
     def follow_up(self, following: Next) -> None:
         """Do what a reply asks for besides running its claims."""
@@ -145,7 +159,7 @@ def _entry(claim: Claimed, node: Node, outcome: Outcome, packed: bytes | None, p
         run=claim.run,
         key=claim.key,
         fence=claim.fence,
-        kind="completed" if packed is not None else "failed" if outcome.failure else "skipped",
+        kind="completed" if packed is not None else "skipped" if outcome.failure is None else _bad(outcome.failure),
         value=position if packed is not None else 0,
         failure=outcome.failure.model_dump_json() if outcome.failure else "",
         retry=outcome.retry and failures < node.retry.max_attempts,
@@ -155,3 +169,7 @@ def _entry(claim: Claimed, node: Node, outcome: Outcome, packed: bytes | None, p
         alone=False,
         returns=False,
     )
+
+
+def _bad(failure: Failure) -> str:
+    return "unknown" if failure.kind is FailureKind.UNKNOWN_PROCESSOR else "failed"

@@ -1,7 +1,7 @@
 """The scripts that change runs: one ``.lua`` file, one stub of the same name. Nothing else writes to a run.
 
 A script's first line declares its header, ``-- name: field field …``; a stub's keyword arguments are these fields, and
-that both agree is checked when this module is imported. ``call``, ``wake_ms`` and ``lease_ms`` are filled in here.
+that both agree is checked when this module is imported. ``call`` and the settings ``…_ms`` are filled in here.
 
 redis-py repeats a call whose reply was lost, without a word: every script may be replayed.
 """
@@ -25,7 +25,7 @@ from flowq.core.config import Settings
 WAKE_S = 3.0
 """A wake-up that nobody has answered after so long is taken for lost, and sent again by the next sweep."""
 
-_AUTOMATIC = {"call", "wake_ms", "lease_ms"}
+_AUTOMATIC = {"call", "wake_ms", "lease_ms", "unknown_ms"}
 _FOLDER = files("flowq.runtime") / "lua"
 _LIBRARY = "\n".join(
     (_FOLDER / "lib" / f"{part}.lua").read_text("utf-8") for part in ("records", "delivery", "settling", "claims")
@@ -84,7 +84,7 @@ class OutcomeEntry(TypedDict):
     key: str
     fence: int
     kind: str
-    """``completed``, ``failed``, ``skipped`` or ``released``."""
+    """``completed``, ``failed``, ``skipped``, ``released``, or ``unknown``: this worker does not know the processor."""
     value: int
     """The value's position in ARGV, from 1; 0: none."""
     failure: str
@@ -236,6 +236,7 @@ class Scripts:
         header["call"] = f"{self._caller}{next(self._calls)}"
         header["wake_ms"] = int(WAKE_S * 1000)
         header["lease_ms"] = int(self._settings.lease_s * 1000)
+        header["unknown_ms"] = int(self._settings.unknown_s * 1000)
         return self._loaded[name](keys=[self._prefix], args=[json.dumps(header), *values])
 
 

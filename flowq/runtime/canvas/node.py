@@ -38,6 +38,25 @@ def answer(worker: WorkerProcess, task: Any, run: str, key: str, alone: bool) ->
     _end(task, ended, following)
 
 
+def give_back(worker: WorkerProcess, run: str, key: str) -> None:
+    """Say that this worker does not know a node's task, as a drain says of a processor."""
+    picked = worker.state.scripts.pick(worker=worker.name, run=run, key=key)
+    worker.send(picked.messages)
+    for claim in picked.claims:
+        ended = ClaimRunner(worker).unknown(claim)
+        following = worker.state.scripts.settle(
+            worker=worker.name,
+            token="",
+            queue="",
+            process=0,
+            thread=0,
+            busy=0,
+            inline=False,
+            outcomes=ended.entries,
+        )
+        worker.send(following.messages)
+
+
 def _settled(
     worker: WorkerProcess, runner: ClaimRunner, claim: Claimed, *, alone: bool, returns: bool
 ) -> tuple[Ended, Next]:

@@ -18,6 +18,17 @@ _ANSWERS: WeakKeyDictionary[Any, Answer] = WeakKeyDictionary()
 """By app."""
 
 
+_STRUCTURE = {
+    "celery.accumulate",
+    "celery.backend_cleanup",
+    "celery.chain",
+    "celery.chord",
+    "celery.chord_unlock",
+    "celery.group",
+}
+"""Celery's own tasks that no canvas holds as a call of its own."""
+
+
 class NodeTask(Task):  # type: ignore[misc]
     """A node of a run, under its processor's name.
 
@@ -67,8 +78,8 @@ def register(app: Any, names: Iterable[str]) -> None:
 
 def register_imported(app: Any) -> None:
     """Register, for every task of the app's own, the one that runs it as a node."""
-    own = [name for name in app.tasks if not name.startswith(("celery.", "flowq.", "flowq:")) and ":" not in name]
-    register(app, map(imported_name, own))
+    own = [name for name in app.tasks if not name.startswith("flowq") and name not in _STRUCTURE]
+    register(app, [imported_name(name) for name in own if not isinstance(app.tasks[name], NodeTask)])
 
 
 def cut(task: Any) -> None:

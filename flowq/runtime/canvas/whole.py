@@ -95,7 +95,6 @@ class _Whole(Task):  # type: ignore[misc]
     """What both are."""
 
     ignore_result = False
-    trail = False
     typing = False
     throws = (RunFailed, InputError)
 

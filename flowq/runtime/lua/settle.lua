@@ -1,4 +1,4 @@
--- settle: call wake_ms lease_ms worker token queue process thread busy inline outcomes
+-- settle: call wake_ms lease_ms unknown_ms worker token queue process thread busy inline outcomes
 -- Record the outcomes of attempts, release what they decide, and give the drain its next nodes (as claim does).
 -- An outcome: {run, key, fence, kind, value, failure, retry, delay_ms, timed_out, fused, alone, returns}; `value` is the
 -- position in ARGV. In a canvas, `alone`: its message stood outside of its segment; `returns`: for a retry, that its
@@ -19,6 +19,13 @@ local function fuse(run, key)
       return begin(run, key)
     end
   end
+end
+
+-- A worker does not know a node's processor: another one may, or there will be one that does.
+local UNKNOWN_PAUSE = 500
+local function is_worth_waiting(run, key)
+  call('HSETNX', run.base, 'unknown:' .. key, now)
+  return now - tonumber(call('HGET', run.base, 'unknown:' .. key)) < header.unknown_ms
 end
 
 for position, outcome in ipairs(header.outcomes) do
@@ -47,6 +54,11 @@ for position, outcome in ipairs(header.outcomes) do
     elseif outcome.kind == 'released' then
       record.attempt = record.attempt - 1
       enqueue(run, key, record, row_of(run, node))
+    elseif outcome.kind == 'unknown' and is_worth_waiting(run, key) then
+      record.attempt = record.attempt - 1
+      record.status, record.fence = 'ready', 0
+      write(run, key, record)
+      call('ZADD', key_of('timers'), now + UNKNOWN_PAUSE, run.id .. ' ' .. key .. ' again')
     else
       call('HSET', run.base .. ':failures', key, outcome.failure)
       if outcome.retry and record.attempt - record.crashes < row_of(run, node)[4] then

@@ -39,7 +39,8 @@ for position = 1, #next_timers, 2 do
       propagate(run)
     else
       local record = record_of(run, key)
-      if record and record.status == 'pending' and record.attempt == tonumber(attempt) and record.attempt > 0 then
+      local is_retry = record and record.status == 'pending' and record.attempt == tonumber(attempt) and record.attempt > 0
+      if is_retry or (attempt == 'again' and record and record.status == 'ready') then
         enqueue(run, key, record, row_of(run, (split(key))))
       end
     end

@@ -12,7 +12,7 @@ from flowq.standalone import EmbeddedContext
 from flowq.testing.fleet import fleet
 from tests.conformance.canvas import celery_tasks
 
-DISPATCHES: dict[str, dict[str, Any]] = {"pull": {}}
+DISPATCHES: dict[str, dict[str, Any]] = {"pull": {}, "canvas": {"dispatch": "canvas"}}
 """How a flow is submitted to workers, and what ``submit`` is told for that."""
 
 TIMEOUT_S = 60.0
@@ -22,7 +22,7 @@ RunFlow: TypeAlias = Callable[..., FlowResult]
 
 @pytest.fixture(scope="session")
 def flowq_fleet() -> Iterator[EmbeddedContext]:
-    with fleet(2, [celery_tasks.__name__, "flowq.runtime.imported"]) as started:
+    with fleet(2, [celery_tasks.__name__]) as started:
         yield started
 
 

@@ -1,4 +1,4 @@
-"""One suite, two engines: the test's flow runs here and on real workers, and both must come to the same."""
+"""One suite, three ways to run it: the test's flow runs here and on real workers, and all must come to the same."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def log(tmp_path: Path) -> str:
     return str(tmp_path / "effects")
 
 
-@pytest.fixture(params=["local", "distributed"])
+@pytest.fixture(params=["local", "pull", "canvas"])
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -72,7 +72,7 @@ def run(engine: str, local_engine: FlowContext, request: pytest.FixtureRequest) 
     context: FlowContext = request.getfixturevalue("flowq_context")
 
     def distributed(flow: Any, given: Mapping[str, Any], *, words: bool = True) -> FlowResult:
-        result: FlowResult = submit(flow, given, context).result(TIMEOUT_S)
+        result: FlowResult = submit(flow, given, context, engine).result(TIMEOUT_S)
         assert outcome(result, words=words) == outcome(local(flow, given), words=words)
         return result
 
@@ -86,10 +86,12 @@ def here(flow: Any, given: Mapping[str, Any], context: FlowContext) -> FlowResul
     return result
 
 
-def submit(flow: Flow | FunctionFlow[..., Any], given: Mapping[str, Any], context: FlowContext) -> Any:
+def submit(
+    flow: Flow | FunctionFlow[..., Any], given: Mapping[str, Any], context: FlowContext, dispatch: Any = "pull"
+) -> Any:
     if isinstance(flow, FunctionFlow):
-        return flow.submit(**given, context=context)
-    return flow.submit(given, context=context)
+        return flow.submit(**given, context=context, dispatch=dispatch)
+    return flow.submit(given, context=context, dispatch=dispatch)
 
 
 def outcome(result: FlowResult, *, words: bool = True) -> dict[str, Any]:

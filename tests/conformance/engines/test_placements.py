@@ -11,8 +11,10 @@ from tests.conformance.engines.flows.dependencies import Step, step
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-def test_threads_hold_many_nodes_at_once(run, log, is_async):
-    """Far more than there are slots: two workers of one process each."""
+def test_threads_hold_many_nodes_at_once(run, engine, log, is_async):
+    """Far more than there are slots: two workers of one process each. In a canvas, a task has its slot to itself."""
+    if engine == "canvas":
+        pytest.skip("Celery runs as many tasks at once as it has slots")
     result = run(flows.meeting(12, FlowType.THREAD, is_async=is_async), {"log": log})
     assert result.status is FlowStatus.COMPLETED
     assert set(result.output.values()) == {"flowq-node"}

@@ -42,8 +42,9 @@ end
 -- READY because its upstreams are settled: in a canvas, Celery may be about to send it, or a segment begins with it.
 local function release(run, key, record, row)
   if not run.canvas then return enqueue(run, key, record, row) end
-  local segment, heads = string.match(canvas_field(run, key) or '', '^(%d+) (%d+)$')
-  if record.more == '!' or (record.more == '~' and not segment) then return enqueue(run, key, record, row) end
+  local place = canvas_field(run, key) or ''
+  local segment, heads = string.match(place, '^(%d+) (%d+)$')
+  if place == 'i' or record.more == '!' or (record.more == '~' and not segment) then return enqueue(run, key, record, row) end
   record.status, record.fence = 'ready', 0
   if segment then record.more = '' end
   write(run, key, record)

@@ -1,0 +1,56 @@
+"""flowq, by either dispatch, with the workers that ``flowq.embedded`` starts."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from flowq.core.config import Dispatch
+from flowq.core.types import FlowStatus
+from flowq.standalone import EmbeddedServer
+from flowq.testing.fleet import fleet, use
+from tests.bench.compare import flowq_flows
+from tests.bench.compare.peer import Job, Peer
+from tests.bench.compare.shapes import Shape
+
+
+class FlowqPeer(Peer):
+    """flowq with a dispatch."""
+
+    def __init__(self, dispatch: Dispatch, pool: str = "prefork") -> None:
+        self._dispatch, self._pool = dispatch, pool
+        self.name = f"flowq-{dispatch}" + ("" if pool == "prefork" else f"-{pool}")
+        self.title = f"flowq {dispatch}" + ("" if pool == "prefork" else f", {pool}")
+
+    def start(self) -> None:
+        with ExitStack() as started:
+            self.server = started.enter_context(EmbeddedServer(appendonly=False))
+            self._context = started.enter_context(fleet(2, [flowq_flows], server=self.server, pool=self._pool))
+            self.workers = self._context.workers
+            self._started = started.pop_all()
+
+    def stop(self) -> None:
+        self.workers.stop(grace_s=0)
+        self._started.close()
+
+    def prepare(self, shape: Shape) -> Job:
+        flow = flowq_flows.flow_of(shape)
+        with use(self._context):
+            flow.plan()
+        inputs = flowq_flows.inputs_of(shape)
+
+        def run(timeout_s: float) -> list[int]:
+            deadline = time.monotonic() + timeout_s
+            handles: list[Any] = [
+                flow.submit(*given, context=self._context, dispatch=self._dispatch) for given in inputs
+            ]
+            found = []
+            for handle in handles:
+                result = handle.result(max(0.0, deadline - time.monotonic()))
+                if result.status is not FlowStatus.COMPLETED:
+                    raise RuntimeError(f"{self.name}: {handle} has {result.status}: {result.error}")
+                found.append(result.output)
+            return found[0] if isinstance(found[0], list) else found
+
+        return run

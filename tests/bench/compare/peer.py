@@ -1,0 +1,96 @@
+"""What every competitor is: a server and workers of its own, and a way to run each shape on them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from flowq.standalone import EmbeddedServer
+from flowq.standalone.workers import WorkerProcesses
+from tests.bench.compare.shapes import Diamonds, Shape
+
+Job: TypeAlias = Callable[[float], list[int]]
+"""Runs a prepared shape: takes the seconds that it may need, and gives the results; TimeoutError if they do not come."""
+
+WARM = Diamonds(4)
+"""Run before the clock starts: connections stand, and workers that were stopped are back."""
+
+WARM_S = 30.0
+
+
+class Peer(ABC):
+    """A competitor. Between ``pause`` and ``resume`` its workers are stopped, and take no time from the others."""
+
+    name: str
+    """A word for the command line."""
+    title: str
+    """What the table has."""
+    note = ""
+    """What a reader must know to compare it fairly."""
+
+    server: EmbeddedServer
+    workers: WorkerProcesses
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start the server and the workers; returns when they are ready."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End both, whatever they are at."""
+
+    @abstractmethod
+    def prepare(self, shape: Shape) -> Job:
+        """Do what does not belong to running: import, build, compile."""
+
+    def restart(self) -> None:
+        """Start anew after a failure: what was left undone must not disturb the next run."""
+        self.stop()
+        self.start()
+
+    def warm_up(self) -> None:
+        self.prepare(WARM)(WARM_S)
+
+    def pause(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def cpu_s(self) -> float:
+        """Give the processor time that the producer, the server and the workers have used so far."""
+        pids = [self.server.pid, *_members({worker.pid for worker in self.workers.processes})]
+        return time.process_time() + sum(map(_cpu_s, pids))
+
+    def _signal(self, number: signal.Signals) -> None:
+        for worker in self.workers.processes:
+            os.killpg(worker.pid, number)
+
+
+def search_path() -> str:
+    """Give PYTHONPATH for workers, which are started elsewhere."""
+    return os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
+
+
+def _members(groups: set[int]) -> list[int]:
+    """Give the processes of these process groups."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
+        if int(fields[2]) in groups:
+            found.append(int(status.parent.name))
+    return found
+
+
+def _cpu_s(pid: int) -> float:
+    # The clock of another process, as clock_getcpuclockid(3) names it: to the nanosecond, where /proc has 10 ms.
+    return time.clock_gettime(~pid << 3 | 2)
