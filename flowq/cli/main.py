@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from flowq.cli.demo.command import demo
+from flowq.cli.explain import explain
 from flowq.cli.graph import graph, validate
 from flowq.cli.problems import exit_code
 from flowq.cli.run import run
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, run, graph, validate, worker):
+for command in (demo, run, graph, validate, explain, worker):
     app.command()(command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -10,7 +11,9 @@ from flowq.core.context import FlowContext
 
 
 def worker(
-    name: Annotated[str, typer.Option(help="The worker's name; %h is the host's.")] = "flowq@%h",
+    name: Annotated[
+        str | None, typer.Option(help="The worker's name, which no other one has; default: flowq-PID@HOST.")
+    ] = None,
     queues: Annotated[str | None, typer.Option("--queues", "-Q", help="Queues to work on, comma-separated.")] = None,
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", "-c", help="Slots; default: one per core.")
@@ -22,6 +25,7 @@ def worker(
     loglevel: Annotated[str, typer.Option(help="Celery's log level.")] = "WARNING",
 ) -> None:
     """Run a worker. It knows the modules that FLOWQ_INCLUDE names, and no others."""
+    name = name or f"flowq-{os.getpid()}"
     hostname = name if "@" in name else f"{name}@%h"
     argv = ["worker", "--hostname", hostname, "--pool", pool, "--loglevel", loglevel]
     # Mingle and gossip ask all other workers for what flowq keeps in Redis, and make the start a second slower.

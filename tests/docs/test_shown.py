@@ -18,7 +18,7 @@ import pytest
 
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
-RUNS = ("python ", "flowq validate ", "flowq run ", "flowq graph ")
+RUNS = ("python ", "flowq validate ", "flowq run ", "flowq graph ", "flowq explain ")
 
 
 def blocks(page: Path, language: str) -> Iterator[str]:

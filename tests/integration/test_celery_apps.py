@@ -106,7 +106,8 @@ def test_an_app_that_a_team_already_has(team, server, tmp_path):
     context = team.context
     assert context.celery_app is team.app
     assert team.app.conf.table(with_defaults=True) == team.before[0]  # its configuration is left alone
-    assert set(team.app.tasks) - team.before[1] == {"flowq.drain", "team_app.own", "team_app.starts_a_flow"}
+    own = {"flowq.drain", "flowq.flow", "flowq.join", "flowq.result"}
+    assert set(team.app.tasks) - team.before[1] == {*own, "team_app.own", "team_app.starts_a_flow"}
     assert context.settings.queue == "team"
     env = {"TEAM_BROKER": server.url, "FLOWQ_INCLUDE": "team_app"}
     with celery_worker("team_app", context, env) as workers:

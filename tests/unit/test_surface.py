@@ -57,6 +57,7 @@ PUBLIC = [
     "Task",
     "TypeMismatchError",
     "UnknownDependencyError",
+    "UnknownFlowError",
     "UnknownProcessorError",
     "ValueTooLargeError",
     "current_attempt",

@@ -1,8 +1,7 @@
-"""The tasks of the hand-written canvases, and their workers: ``python -m tests.bench.compare.celery_app URL CONF …``."""
+"""The tasks of the hand-written canvases, and their workers: ``python -m tests.bench.compare.celery_app URL …``."""
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -15,55 +14,48 @@ READY = "bench:ready"
 """Where workers say that they are ready."""
 
 
-def make_app(url: str, conf: dict[str, Any]) -> Celery:
-    """Make the app of one competitor."""
-    app = Celery("bench", broker=url, backend=url, set_as_current=False)
-    app.conf.update(conf, broker_connection_retry_on_startup=True)
+def inc(x: int, by: int = 1) -> int:
+    return x + by
 
-    @app.task(name="inc")
-    def inc(x: int, by: int = 1) -> int:
-        return x + by
 
-    @app.task(name="one")
-    def one(number: int) -> int:
-        return number
+def one(number: int) -> int:
+    return number
 
-    @app.task(name="total")
-    def total(numbers: list[int]) -> int:
-        return sum(numbers)
 
-    @app.task(name="collect")
-    def collect(values: list[Any]) -> list[Any]:
-        return values
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
 
-    @app.task(name="carry")
-    def carry(before: list[Any]) -> list[int]:
-        """Hand the values of the layers before on, beside the nodes of a layer that give its own."""
-        return flat(before)[-(REACH - 1) * (len(before) - 1) :] if before else []
 
-    @app.task(name="value")
-    def value(before: list[Any], number: int, positions: list[int]) -> int:
-        values = flat(before) if before else []
-        return value_of(number, [values[position] for position in positions])
+def collect(values: list[Any]) -> list[Any]:
+    return values
 
-    @app.task(name="last")
-    def last(before: list[Any]) -> list[int]:
-        *values, _ = before
-        return values
 
-    @app.task(name="layer", bind=True)
-    def layer(self: Any, before: list[Any], index: int, layers: int, width: int, seed: int) -> Any:
-        """Replace itself by a layer, as a chord with this task as its body: the graph need not be in the messages."""
-        if index == layers:
-            return last(before)
-        body = app.signature("layer", (index + 1, layers, width, seed))
-        header = layer_of(app, layers, width, seed, index)
-        for task in header:
-            task.args = (before, *task.args)
-            task.set(immutable=True, ignore_result=True)
-        raise self.replace(chord(header, body, app=app))
+def value(before: list[Any], number: int, positions: list[int]) -> int:
+    """Be a node of a layer: ``before`` is what the layer before gave, ``positions`` where the upstreams are in it."""
+    values = flat(before) if before else []
+    return value_of(number, [values[position] for position in positions])
 
-    return app
+
+def carry(before: list[Any]) -> list[int]:
+    """Stand beside the nodes of a layer, and hand on what later layers need of those before."""
+    return flat(before)[-(REACH - 1) * (len(before) - 1) :] if before else []
+
+
+def last(before: list[Any]) -> list[int]:
+    """Give the last layer's values."""
+    *values, _ = before
+    return values
+
+
+def layer(task: Any, before: list[Any], index: int, layers: int, width: int, seed: int) -> Any:
+    """Replace itself by a layer, as a chord with this task as its body: the graph need not be in the messages."""
+    if index == layers:
+        return last(before)
+    header = layer_of(task.app, layers, width, seed, index)
+    for node in header:
+        node.args = (before, *node.args)
+        node.set(ignore_result=True)
+    raise task.replace(chord(header, task.s(index + 1, layers, width, seed)))
 
 
 def flat(before: list[Any]) -> list[int]:
@@ -83,9 +75,18 @@ def layer_of(app: Celery, layers: int, width: int, seed: int, index: int) -> lis
     return [*tasks, app.signature("carry")]
 
 
-def main(url: str, conf: str, *argv: str) -> None:
+def make_app(url: str) -> Celery:
+    """Make an app with these tasks, on Celery's defaults."""
+    app = Celery("bench", broker=url, backend=url, set_as_current=False)
+    for function in (inc, one, total, collect, value, carry, last):
+        app.task(function, name=function.__name__, shared=False)
+    app.task(layer, name=layer.__name__, shared=False, bind=True)
+    return app
+
+
+def main(url: str, *argv: str) -> None:
     """Run a worker."""
-    app = make_app(url, json.loads(conf))
+    app = make_app(url)
 
     def say_ready(sender: Any, **_: Any) -> None:
         with redis.Redis.from_url(url.replace("redis+socket://", "unix://").partition("?")[0]) as client:

@@ -1,8 +1,7 @@
-"""Hand-written Celery canvases, as one writes them and as fast as we could make them."""
+"""Hand-written Celery canvases: as one writes them, and as fast as Celery can be made on two cores."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import redis
-from celery import Celery, chain, chord, exceptions, group
+from celery import chain, chord, exceptions, group
 
 from flowq.standalone import EmbeddedServer
 from flowq.standalone.workers import WorkerProcesses
@@ -18,42 +17,39 @@ from tests.bench.compare import celery_app
 from tests.bench.compare.peer import Job, Peer, search_path
 from tests.bench.compare.shapes import Chains, Diamonds, FanIn, Independent, Layered, Shape, Tree
 
-BATCH = 500
-"""Messages that are published in one go, where Celery can be brought to it."""
-
 
 class CeleryPeer(Peer):
     """Celery on its defaults: one worker with two prefork children."""
 
     name = "celery"
     title = "Celery canvas, defaults"
+    note = "one worker with two prefork children, and nothing configured; canvases as one writes them"
     count = 1
     argv: Sequence[str] = ("--concurrency", "2")
-    conf: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
 
     def start(self) -> None:
-        self.server = EmbeddedServer(appendonly=False)
-        self.server.start()
-        self.client = redis.Redis.from_url(self.server.redis_url)
-        self.app = celery_app.make_app(self.server.url, self.conf)
-        command = [sys.executable, "-m", celery_app.__name__, self.server.url, json.dumps(self.conf)]
-        command += ["worker", "--hostname", "{name}@%h", "--loglevel", "WARNING", *self.argv]
-        self.workers = WorkerProcesses(self.count, command, ready=self._ready, env={"PYTHONPATH": search_path()})
-        self.workers.start()
-        self.workers.wait_ready()
+        with ExitStack() as started:
+            self.server = started.enter_context(EmbeddedServer(appendonly=False))
+            self.client = started.enter_context(redis.Redis.from_url(self.server.redis_url))
+            self.app = started.enter_context(celery_app.make_app(self.server.url))
+            command = [sys.executable, "-m", celery_app.__name__, self.server.url, "worker", "--hostname", "{name}@%h"]
+            self.workers = WorkerProcesses(
+                self.count, [*command, *self.argv], ready=self._ready, env={"PYTHONPATH": search_path()}
+            )
+            started.enter_context(self.workers)
+            self.workers.wait_ready()
+            self._started = started.pop_all()
 
     def stop(self) -> None:
         self.workers.stop(grace_s=0)
-        self.app.close()
-        self.client.close()
-        self.server.stop()
+        self._started.close()
 
     def prepare(self, shape: Shape) -> Job:
         canvases = self.canvases(shape)
 
         def run(timeout_s: float) -> list[int]:
             deadline = time.monotonic() + timeout_s
-            results = self.apply(canvases)
+            results = [canvas.apply_async() for canvas in canvases]
             try:
                 found = [self.read(result, max(0.0, deadline - time.monotonic())) for result in results]
             except exceptions.TimeoutError as error:
@@ -67,9 +63,7 @@ class CeleryPeer(Peer):
         match shape:
             case Chains():
                 tasks = [self.inner("inc") for _ in range(shape.length - 2)]
-                return [
-                    chain(self.inner("inc", 0), *tasks, self.task("inc"), app=self.app) for _ in range(shape.count)
-                ]
+                return [chain(self.inner("inc", 0), *tasks, self.task("inc"), app=self.app) for _ in range(shape.count)]
             case FanIn():
                 return [self.chord([self.inner("one", leaf) for leaf in range(shape.leaves)], self.task("total"))]
             case Independent():
@@ -80,10 +74,6 @@ class CeleryPeer(Peer):
                 return [self.tree(shape.leaves)]
             case Diamonds():
                 return [self.diamond(number) for number in range(shape.count)]
-
-    def apply(self, canvases: list[Any]) -> list[Any]:
-        """Submit canvases, and give their results."""
-        return [canvas.apply_async() for canvas in canvases]
 
     def read(self, result: Any, timeout_s: float) -> Any:
         """Wait for a result."""
@@ -129,35 +119,26 @@ class CeleryPeer(Peer):
 
 
 class TunedCeleryPeer(CeleryPeer):
-    """Celery as fast as we could make it: see ``note``."""
+    """Celery at its fastest on two cores. What did not help: batched publishing, other prefetches, late acks."""
 
     name = "celery-tuned"
     title = "Celery canvas, tuned"
+    note = (
+        "two solo workers; only results that the producer reads are stored, and waited for without a look at their"
+        " parents; independent nodes are a chord; layers are chords that replace their body by the next layer"
+    )
     count = 2
     argv = ("--pool", "solo", "--without-mingle", "--without-gossip", "--without-heartbeat")
-    conf = {"worker_prefetch_multiplier": 4, "task_acks_late": False}  # noqa: RUF012 - nobody changes it
-    import os as _o
-    _f = _o.environ.get("TUNE", "quiet,batch,w3chord,replace,early,p4").split(",")
-    conf = {"worker_prefetch_multiplier": 1 if "p1" in _f else 4 if "p4" in _f else 100, "task_acks_late": "late" in _f}
 
     def read(self, result: Any, timeout_s: float) -> Any:
-        # Else every turn of the wait asks for each task before it whether that has failed.
-        if hasattr(result, "results"): return result.get(timeout=timeout_s)
+        # Else every turn of the wait asks of each task before it, in a call of its own, whether that has failed.
         return result.get(timeout=timeout_s, follow_parents=False)
 
     def inner(self, name: str, *args: Any) -> Any:
-        if not "quiet" in self._f: return self.task(name, *args)
-        return self.task(name, *args).set(ignore_result=True)
-
-    def apply(self, canvases: list[Any]) -> list[Any]:
-        if not "batch" in self._f: return super().apply(canvases)
-        with self.app.producer_or_acquire() as producer, producer.batch(BATCH):
-            return [canvas.apply_async(producer=producer) for canvas in canvases]
+        return super().inner(name, *args).set(ignore_result=True)
 
     def independent(self, nodes: int) -> Any:
-        if not "w3chord" in self._f: return super().independent(nodes)
         return self.chord([self.inner("one", number) for number in range(nodes)], self.task("collect"))
 
     def layered(self, shape: Layered) -> Any:
-        if not "replace" in self._f: return super().layered(shape)
         return self.task("layer", [], 0, shape.layers, shape.width, shape.seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flowq import FunctionFlow, flow, task
 from tests.bench.compare.shapes import Chains, Diamonds, FanIn, Independent, Layered, Shape, Tree, value_of
 
@@ -26,7 +28,7 @@ def value(upstreams: list[int], number: int) -> int:
     return value_of(number, upstreams)
 
 
-def flow_of(shape: Shape) -> FunctionFlow[..., int | list[int]]:
+def flow_of(shape: Shape) -> FunctionFlow[..., Any]:
     """Write a shape as a flow, to be submitted as often as ``inputs_of`` says."""
     match shape:
         case Chains(length):

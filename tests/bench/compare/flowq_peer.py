@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Literal
 
 from flowq.core.config import Dispatch
 from flowq.core.types import FlowStatus
@@ -16,12 +16,14 @@ from tests.bench.compare.shapes import Shape
 
 
 class FlowqPeer(Peer):
-    """flowq with a dispatch."""
+    """flowq with a dispatch: two workers with a prefork child each, as ``flowq.embedded`` starts them, or solo ones."""
 
-    def __init__(self, dispatch: Dispatch, pool: str = "prefork") -> None:
+    note = "two workers as flowq.embedded starts them; plans are compiled before the clock starts"
+
+    def __init__(self, dispatch: Dispatch, pool: Literal["prefork", "solo"] = "prefork") -> None:
         self._dispatch, self._pool = dispatch, pool
-        self.name = f"flowq-{dispatch}" + ("" if pool == "prefork" else f"-{pool}")
-        self.title = f"flowq {dispatch}" + ("" if pool == "prefork" else f", {pool}")
+        solo = ("-solo", ", solo") if pool == "solo" else ("", "")
+        self.name, self.title = f"flowq-{dispatch}{solo[0]}", f"flowq {dispatch}{solo[1]}"
 
     def start(self) -> None:
         with ExitStack() as started:

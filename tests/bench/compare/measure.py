@@ -80,7 +80,7 @@ def _run(peer: Peer, workload: Workload, number: int, timeout_s: float) -> Measu
             if result != workload.shape.expected:
                 raise WrongResult(f"{peer.name}, {workload.title}: {str(result)[:200]}")
     except TimeoutError:
-        peer.restart()
+        peer.restart()  # what is left undone must not disturb the next run
         return Measurement(number, workload, peer.name, [], 0.0, f"failed ({timeout_s:g} s)")
     finally:
         peer.pause()

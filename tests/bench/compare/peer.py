@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ from flowq.standalone.workers import WorkerProcesses
 from tests.bench.compare.shapes import Diamonds, Shape
 
 Job: TypeAlias = Callable[[float], list[int]]
-"""Runs a prepared shape: takes the seconds that it may need, and gives the results; TimeoutError if they do not come."""
+"""Runs a prepared shape: takes the seconds that it may need, and gives the results, or raises TimeoutError."""
 
 WARM = Diamonds(4)
 """Run before the clock starts: connections stand, and workers that were stopped are back."""
@@ -36,6 +36,8 @@ class Peer(ABC):
 
     server: EmbeddedServer
     workers: WorkerProcesses
+    _pids: Sequence[int] = ()
+    """Of the server and the workers, with their children."""
 
     @abstractmethod
     def start(self) -> None:
@@ -50,7 +52,7 @@ class Peer(ABC):
         """Do what does not belong to running: import, build, compile."""
 
     def restart(self) -> None:
-        """Start anew after a failure: what was left undone must not disturb the next run."""
+        """Start anew, with an empty server."""
         self.stop()
         self.start()
 
@@ -62,11 +64,12 @@ class Peer(ABC):
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
+        # Now, not with every look at the clocks: it takes longer than some runs.
+        self._pids = [self.server.pid, *_members({worker.pid for worker in self.workers.processes})]
 
     def cpu_s(self) -> float:
-        """Give the processor time that the producer, the server and the workers have used so far."""
-        pids = [self.server.pid, *_members({worker.pid for worker in self.workers.processes})]
-        return time.process_time() + sum(map(_cpu_s, pids))
+        """Give the processor time that the producer, the server and the workers have used so far; on Linux only."""
+        return time.process_time() + sum(map(_cpu_s, self._pids)) if sys.platform == "linux" else 0.0
 
     def _signal(self, number: signal.Signals) -> None:
         for worker in self.workers.processes:
@@ -79,7 +82,7 @@ def search_path() -> str:
 
 
 def _members(groups: set[int]) -> list[int]:
-    """Give the processes of these process groups."""
+    """Give the processes of these process groups; none where there is no /proc."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:

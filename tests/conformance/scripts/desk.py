@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from flowq.core.types import NodeStatus
 from flowq.plan import Plan
 from flowq.plan.model import Edge, Node
 from flowq.runtime.rows import rows_of
-from flowq.runtime.scripts import Claimed, Message, Next, OutcomeEntry, Swept
+from flowq.runtime.scripts import Claimed, Delivery, Message, Next, OutcomeEntry, Picked, Swept, WakeUp
 from tests.property.calls import Calls, Sent
 from tests.property.look import SUFFIXES, Entry
 
@@ -50,6 +50,20 @@ def map_plan(**options: Any) -> Plan:
     )
 
 
+def wakes(messages: Sequence[Message]) -> list[WakeUp]:
+    """Give messages all of which are wake-ups."""
+    found = [message for message in messages if isinstance(message, WakeUp)]
+    assert len(found) == len(messages), messages
+    return found
+
+
+def deliveries(messages: Sequence[Message]) -> list[Delivery]:
+    """Give messages none of which is a wake-up."""
+    found = [message for message in messages if isinstance(message, Delivery)]
+    assert len(found) == len(messages), messages
+    return found
+
+
 @dataclass
 class Outcome:
     """How an attempt ended."""
@@ -75,14 +89,13 @@ class Desk:
         """The last call: ``again`` repeats it."""
         self.register(slots=slots)
 
-    def register(self, *, slots: int, worker: str = "w", queues: tuple[str, ...] = ("main", "side")) -> list[Message]:
-        found: list[Message] = self._send("register", worker=worker, queues=list(queues), slots=slots)
-        return found
+    def register(self, *, slots: int, worker: str = "w", queues: tuple[str, ...] = ("main", "side")) -> list[WakeUp]:
+        return wakes(self._send("register", worker=worker, queues=list(queues), slots=slots))
 
-    def submit(self, of: Plan, run: str = "r", *, known: bool = False, retention_ms: int = 60_000) -> list[Message]:
+    def submit(self, of: Plan, run: str = "r", *, known: bool = False, retention_ms: int = 60_000) -> list[WakeUp]:
         rows = rows_of(of)
         values: list[bytes | str] = [b"input"] if known else [b"input", rows.document, *rows.rows]
-        stored, wakes = self._send(
+        stored, messages = self._send(
             "submit",
             run=run,
             plan=of.hash,
@@ -95,7 +108,7 @@ class Desk:
             values=values,
         )
         assert stored or known
-        return list(wakes) if stored else []
+        return wakes(messages) if stored else []
 
     def claim(
         self, process: int = 1, thread: int = 0, *, token: str = "t", queue: str = "main", busy: int = 0

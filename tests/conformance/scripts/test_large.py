@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowq.core.types import NodeStatus
-from tests.conformance.scripts.desk import Desk, Outcome, fan_in, fan_out, map_plan, node, plan
+from tests.conformance.scripts.desk import Desk, Outcome, fan_in, fan_out, map_plan, node, plan, wakes
 
 WIDTH = 10_000
 BUDGET = 500
@@ -134,7 +134,7 @@ def test_a_cancelled_run_leaves_many_entries(desk: Desk) -> None:
     calls = 0
     token = wake.token
     while not (following := desk.claim_next(token=token)).claims:
-        (wake,) = following.messages  # the drain has ended, and another one goes on
+        (wake,) = wakes(following.messages)  # the drain has ended, and another one goes on
         token = wake.token
         calls += 1
         assert len(desk.ready()) == WIDTH + 1 - calls * BUDGET

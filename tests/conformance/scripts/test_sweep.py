@@ -6,7 +6,7 @@ import json
 
 from flowq.core.config import RetryPolicy
 from flowq.core.types import NodeStatus
-from tests.conformance.scripts.desk import DELAY_MS, Desk, chain, fan_out, map_plan, node, plan
+from tests.conformance.scripts.desk import DELAY_MS, Desk, chain, fan_out, map_plan, node, plan, wakes
 
 
 class TestRenew:
@@ -47,7 +47,7 @@ class TestLeases:
         desk.make_due(desk.keys.drains("main"), wake.token)
         swept = desk.expire(claim)
         assert desk.ready() == ["r 0"]
-        assert [wake.queue for wake in swept.messages] == ["main"]
+        assert [wake.queue for wake in wakes(swept.messages)] == ["main"]
         (second,) = desk.claim()
         assert (second.attempt, second.crashes) == (2, 1)
 
@@ -130,7 +130,7 @@ def test_lost_wake_ups_are_sent_again(desk: Desk) -> None:
     (first,) = desk.submit(chain())
     assert desk.sweep().messages == [], "it is on its way"
     desk.make_due(desk.keys.drains("main"), first.token)
-    (second,) = desk.sweep().messages
+    (second,) = wakes(desk.sweep().messages)
     assert second.queue == "main"
     assert second.token != first.token
 

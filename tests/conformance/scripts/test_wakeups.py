@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.scripts.desk import Desk, chain, fan_out, node, plan
+from tests.conformance.scripts.desk import Desk, chain, fan_out, node, plan, wakes
 
 
 def wide(width: int):
@@ -71,7 +71,7 @@ def test_who_ends_while_there_is_work_calls_another(desk: Desk) -> None:
     desk.register(slots=1)
     (wake,) = desk.submit(wide(2))
     desk.claim(token=wake.token)
-    (following,) = desk.claim_next(process=0, token=wake.token).messages
+    (following,) = wakes(desk.claim_next(process=0, token=wake.token).messages)
     assert desk.drains() == {following.token}
     assert desk.again().messages == [following], "the first reply was lost, so nobody has sent it"
 
@@ -87,7 +87,7 @@ def test_new_work_is_told_to_the_queue_that_it_is_for(desk: Desk) -> None:
     desk.submit(plan(node("a"), node("b", 0, queue="side"), node("c", 0)))
     following = desk.settle(*desk.claim(), process=1)
     assert [claim.key for claim in following.claims] == ["2"]
-    assert [wake.queue for wake in following.messages] == ["side"]
+    assert [wake.queue for wake in wakes(following.messages)] == ["side"]
 
 
 def test_a_forged_one_does_no_harm(desk: Desk) -> None:
