@@ -14,6 +14,7 @@ from flowq.cli.output import json_text, stdout_for_result
 from flowq.cli.problems import UsageProblem
 from flowq.cli.target import TargetArgument, find_flow
 from flowq.core.config import Dispatch, Settings
+from flowq.core.context import FlowContext
 from flowq.core.errors import DefinitionError, GraphError, StateError
 from flowq.plan import Plan
 
@@ -59,12 +60,19 @@ def explain(
         from flowq.cli.explanation import explain_plan
 
         settings = flow.context.settings
-        try:
-            facts = explain_plan(flow.name, plan, dispatch or settings.dispatch, flow.context)
-        except ValueError as error:  # what a Celery app cannot be made of
-            raise UsageProblem(str(error)) from error
-        facts = facts.model_copy(update=past_of(settings, plan))
+        dispatch = dispatch or settings.dispatch
+        if dispatch == "canvas":
+            _check_app(flow.context)
+        facts = explain_plan(flow.name, plan, dispatch, flow.context).model_copy(update=past_of(settings, plan))
         stdout.write(json_text(facts) if as_json else text(facts, plan, everything=everything).encode())
+
+
+def _check_app(context: FlowContext) -> None:
+    """Raise UsageProblem if no Celery app can be made of the settings."""
+    try:
+        _ = context.celery_app
+    except ValueError as error:
+        raise UsageProblem(str(error)) from error
 
 
 def past_of(settings: Settings, plan: Plan) -> dict[str, Any]:
@@ -79,8 +87,7 @@ def past_of(settings: Settings, plan: Plan) -> dict[str, Any]:
         return {"past": f"no past run is known: {error}"}
     if found is None:
         return {}
-    run, path = found
-    return {"past_run": run, "past": f"run {run}", "critical_path": path}
+    return {"past_run": found.run_id, "past": f"run {found.run_id} ({found.dispatch})", "critical_path": found.path}
 
 
 def text(facts: Explanation, plan: Plan, *, everything: bool) -> str:

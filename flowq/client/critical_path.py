@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from pydantic import BaseModel, ConfigDict
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from flowq.core.config import Settings
+from flowq.core.config import Dispatch, Settings
 from flowq.core.errors import StateError
 from flowq.core.result import NodeResult
 from flowq.plan import Node, Plan
@@ -122,8 +122,16 @@ def _last_items(nodes: Mapping[str, NodeResult], maps: set[str]) -> dict[str, st
     return {path: name for path, (_, name) in found.items()}
 
 
-def last_run(settings: Settings, plan: Plan) -> tuple[str, CriticalPath] | None:
-    """Give the latest run of a plan that completed, and its critical path; None: there is none (any more).
+class LastRun(NamedTuple):
+    """The latest run of a plan that completed."""
+
+    run_id: str
+    dispatch: Dispatch
+    path: CriticalPath
+
+
+def last_run(settings: Settings, plan: Plan) -> LastRun | None:
+    """Give the latest run of a plan that completed; None: there is none (any more).
 
     Raises:
         StateError: the state store has not answered within a second.
@@ -134,18 +142,19 @@ def last_run(settings: Settings, plan: Plan) -> tuple[str, CriticalPath] | None:
         url, protocol=2, socket_timeout=ANSWER_S, retry=Retry(NoBackoff(), 0), retry_on_error=[], **tcp
     )
     try:
-        run = client.hget(keys.plan(plan.hash), "last")
-        submitted = client.hget(keys.run(run.decode()), "submitted") if run else None
+        run = (client.hget(keys.plan(plan.hash), "last") or b"").decode()
+        submitted, canvas = client.hmget(keys.run(run), "submitted", "canvas")
         if submitted is None:
             return None
-        found = client.hgetall(keys.nodes(run.decode()))
+        found = client.hgetall(keys.nodes(run))
     except (redis.RedisError, OSError) as error:
         raise StateError(f"the state store did not answer: {error}") from error
     finally:
         client.close()
     nodes = (_node(plan, Ref.parse(key.decode()), Record.parse(text)) for key, text in found.items())
     start = datetime.fromtimestamp(int(submitted) / 1000, UTC)
-    return run.decode(), critical_path(plan, {node.name: node for node in nodes}, start)
+    path = critical_path(plan, {node.name: node for node in nodes}, start)
+    return LastRun(run, "canvas" if canvas else "pull", path)
 
 
 def _node(plan: Plan, ref: Ref, record: Record) -> NodeResult:

@@ -11,7 +11,7 @@ from flowq.core.types import NodeStatus
 from flowq.plan import Plan
 from flowq.plan.model import Edge, Node
 from flowq.runtime.rows import rows_of
-from flowq.runtime.scripts import Claimed, Delivery, Message, Next, OutcomeEntry, Picked, Swept, WakeUp
+from flowq.runtime.scripts import Claimed, Delivery, Message, Next, OutcomeEntry, Swept, WakeUp
 from tests.property.calls import Calls, Sent
 from tests.property.look import SUFFIXES, Entry
 
