@@ -16,10 +16,9 @@ from flowq.core.graph import Graph
 from flowq.core.processor import EMPTY
 from flowq.plan import Lowering, Plan
 from flowq.results import ResultsManager
-from flowq.runtime.canvas.deliveries import publish_regions
 from flowq.runtime.canvas.signatures import canvas_of, flow_signature, lowering_of
 from flowq.runtime.inputs import encode_input
-from flowq.runtime.messages import send
+from flowq.runtime.messages import send, send_start
 from flowq.runtime.rows import Sources, rows_of
 from flowq.runtime.state import State
 
@@ -74,7 +73,7 @@ class Client:
         lowering = self._lowering(plan, dispatch or self._context.settings.dispatch)
         run = self._start(graph, plan, given, lowering, run or uuid.uuid4().hex, parked=parked)
         if lowering is not None:
-            publish_regions(self._context, run, plan, lowering.starts)
+            send_start(self._context, run, plan, lowering.starts)
         return FlowHandle(run, self._context, self._state, self._watch, graph.returns)
 
     async def asubmit(

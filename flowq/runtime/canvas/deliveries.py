@@ -27,9 +27,8 @@ def publish(context: FlowContext, app: Any, delivery: Delivery) -> None:
         _publish(app, signatures.node(delivery.key, alone=True))
 
 
-def publish_regions(context: FlowContext, run: str, plan: Plan, regions: list[Region]) -> None:
-    """Publish the regions that a run begins with. A broker that is away delays them: the sweep has them sent again."""
-    app: Any = context.celery_app
+def publish_regions(context: FlowContext, app: Any, run: str, plan: Plan, regions: list[Region]) -> None:
+    """Publish regions; raises what Celery raises if the broker does not take them."""
     know(app, plan)
     signatures = Signatures(context, app, run, plan)
     with app.producer_or_acquire() as producer:

@@ -12,8 +12,8 @@ local record = run and string.match(header.key, '^%d+%.?%d*$') and record_of(run
 if not record then return {claims, {}, 'gone', 0} end
 if not is_open(run) then return {claims, {}, FINAL[record.status] and record.status or run.status, 0} end
 start_held(run)
+local due = tonumber(call('ZSCORE', run.base .. ':due', header.key) or '+inf')
 if record.status == 'pending' and record.attempt > 0 then
-  local due = tonumber(call('ZSCORE', run.base .. ':due', header.key) or '+inf')
   local wait = due - now - is_lost_after()
   if wait > 0 then return {claims, {}, 'pending', wait < 1e12 and wait or 0} end
   record.status, record.fence = 'ready', 0
@@ -21,6 +21,9 @@ if record.status == 'pending' and record.attempt > 0 then
 end
 claim(run, header.key, claims)
 if #claims > 0 then
+  -- What stood before it in a queue has been taken, too.
+  local latest = record.attempt == 0 and due < math.huge and due or 0
+  call('HSET', run.base, 'picked', now, 'passed', math.max(latest, number_or(call('HGET', run.base, 'passed') or nil, 0)))
   call('SET', replies, run.id .. ' ' .. header.key .. ' ' .. claims[1][5] .. ';', 'PX', header.lease_ms)
 end
 return {claims, wake_ups(), record.status, 0}

@@ -51,20 +51,25 @@ local canvas, swept = key_of('canvas'), 0
 for _, id in ipairs(call('ZRANGEBYSCORE', canvas, '-inf', now, 'LIMIT', 0, BATCH)) do
   local run, next_due = run_of(id), nil
   if is_open(run) then
-    for _, key in ipairs(call('ZRANGEBYSCORE', run.base .. ':due', '-inf', now, 'LIMIT', 0, BATCH - swept)) do
+    local overdue = call('ZRANGEBYSCORE', run.base .. ':due', '-inf', now, 'WITHSCORES', 'LIMIT', 0, BATCH - swept)
+    for position = 1, #overdue, 2 do
       swept = swept + 1
+      local key, due = overdue[position], tonumber(overdue[position + 1])
       local record = record_of(run, key)
-      if record and (record.status == 'ready' or (record.status == 'pending' and record.attempt > 0)) then
+      if not record or (record.status ~= 'ready' and not (record.status == 'pending' and record.attempt > 0)) then
+        call('ZREM', run.base .. ':due', key)
+      elseif is_lost(run, due) then
         local times = call('HINCRBY', run.base, 'lost:' .. key, 1)
         call('HINCRBY', run.base, 'lost', 1)
         enqueue(run, key, record, row_of(run, (split(key))))
-        -- A queue may be long: each time, the message gets twice as long.
+        -- It may be the queue that is long: each time, the message gets twice as long.
         call('ZADD', run.base .. ':due', now + is_lost_after() * 2 ^ math.min(times, 6), key)
       else
-        call('ZREM', run.base .. ':due', key)
+        next_due = now + is_lost_after() -- nor are those that were due later
+        break
       end
     end
-    next_due = call('ZRANGE', run.base .. ':due', 0, 0, 'WITHSCORES')[2]
+    next_due = next_due or call('ZRANGE', run.base .. ':due', 0, 0, 'WITHSCORES')[2]
   elseif run then
     local parked = call('HGET', run.base, 'then')
     if parked then

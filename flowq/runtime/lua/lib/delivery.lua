@@ -54,6 +54,17 @@ local function release(run, key, record, row)
   end
 end
 
+-- Whether the message of a node that was due at a time is lost, and does not just wait its turn: those of later nodes
+-- have come, or none has come for long though there are free slots.
+local function is_lost(run, due)
+  local progress = call('HMGET', run.base, 'picked', 'passed', 'submitted')
+  if number_or(progress[2] or nil, 0) > due + is_lost_after() then return true end
+  local slots = 0
+  for _, of_worker in ipairs(call('HVALS', key_of('queue', run.queue, 'slots'))) do slots = slots + tonumber(of_worker) end
+  if slots > 0 and call('ZCARD', key_of('leases')) >= slots then return false end
+  return tonumber(progress[1] or progress[3]) + is_lost_after() <= now
+end
+
 -- A canvas that was made but not started: its first message has come now, and the others must be on their way.
 local function start_held(run)
   if not run.canvas or run.status ~= 'pending' then return end
