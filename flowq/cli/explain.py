@@ -136,7 +136,7 @@ def _last_of(names: Sequence[str]) -> str:
     """Name the nodes of which the one that ends last is meant."""
     if len(names) == 1:
         return names[0]
-    shown = [*names[:2], f"{len(names) - 2} more"] if len(names) > 3 else names
+    shown = [*names[:2], f"{len(names) - 2:,} more"] if len(names) > 3 else names
     return f"the last of {', '.join(shown[:-1])} and {shown[-1]}"
 
 

@@ -14,7 +14,7 @@ from flowq.core.config import Dispatch
 from flowq.core.context import FlowContext
 from flowq.core.types import FlowType
 from flowq.plan import JOIN, RESOLVED, Edge, EdgeKind, Lowering, Plan, Region, Series, lower
-from flowq.plan.lowering import ENVELOPE
+from flowq.plan.cutting import ENVELOPE
 from flowq.plan.regions import fold, parts_of
 from flowq.runtime.canvas.signatures import Signatures, can_join, task_name
 from flowq.runtime.imported import UNLIMITED

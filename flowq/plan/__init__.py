@@ -1,10 +1,10 @@
 """The compiler: graph in, plan out."""
 
 from flowq.plan.compiler import compile_graph
-from flowq.plan.lowering import JOIN, RESOLVED, EdgeKind, Lowering, Segment, lower
-from flowq.plan.lowering import from_json as region_from_json
+from flowq.plan.lowering import RESOLVED, EdgeKind, Lowering, Segment, lower
 from flowq.plan.model import PLAN_VERSION, Edge, Node, Plan
-from flowq.plan.regions import Parallel, Region, Series
+from flowq.plan.regions import JOIN, Parallel, Region, Series
+from flowq.plan.regions import from_json as region_from_json
 
 __all__ = [
     "JOIN",

@@ -13,33 +13,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 from flowq.core.types import FlowType
+from flowq.plan.cutting import ENVELOPE, Cutter
 from flowq.plan.model import Plan
 from flowq.plan.order import cover, invert
-from flowq.plan.regions import Parallel, Region, Series, fold, in_parallel, in_series, nodes_of, parts_of, regions
-
-JOIN = -1
-"""Stands in a region for a task that does nothing: a chord can count a branch that ends in several tasks only if one
-more follows them. What comes after waits for them anyway."""
-
-MAX_MESSAGE = 60_000
-"""Bytes that no message is larger than; 64 KB is what is promised."""
-
-CARRIED = 5
-"""A segment's messages carry what follows them, and again in every step. They may be so many times as large by that as
-without: so the bytes of a whole run grow as its nodes do."""
-
-ENVELOPE = 1100
-"""About the bytes of a message, besides the signatures that it carries."""
-
-SIGNATURE = 400
-"""About the bytes that one signature adds to a message which carries it, besides the processor's name."""
+from flowq.plan.regions import (
+    Parallel,
+    Region,
+    Series,
+    fold,
+    heads_of,
+    in_parallel,
+    in_series,
+    parts_of,
+    regions,
+    to_json,
+)
 
 
 class EdgeKind(Enum):
@@ -108,23 +102,6 @@ class Lowering:
         return hashlib.sha256(json.dumps(self.fields, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def to_json(region: Region) -> Any:
-    """Give a region as plain JSON: a number, or a list that begins with ``chain`` or ``group``."""
-
-    def combine(part: Region, inner: list[Any]) -> Any:
-        return part if isinstance(part, int) else ["chain" if isinstance(part, Series) else "group", *inner]
-
-    return fold(region, parts_of, combine)
-
-
-def from_json(content: Any) -> Region:
-    """Read a region back."""
-    if isinstance(content, int):
-        return content
-    kind, *parts = content
-    return (Series if kind == "chain" else Parallel)(tuple(map(from_json, parts)))
-
-
 def lower(plan: Plan, *, chords: bool = True) -> Lowering:
     """Lower a plan. The same plan gives the same lowering, wherever that is done.
 
@@ -134,7 +111,7 @@ def lower(plan: Plan, *, chords: bool = True) -> Lowering:
     before = cover(upstreams)
     inline, closed = _inline(plan, before)
     found = regions(before, lambda node: not plan.nodes[node].is_map and node not in closed)
-    cutter = _Cutter(plan, chords)
+    cutter = Cutter(plan, chords)
     segments: list[Segment] = []
     first: set[int] = set()
     """The heads of segments that are not there for the size of messages."""
@@ -142,12 +119,12 @@ def lower(plan: Plan, *, chords: bool = True) -> Lowering:
         visible = _without(region, inline)
         if visible is None:  # nothing of it has a message
             continue
-        pieces = cutter.cut(visible)
-        for part in pieces[0].parts if isinstance(pieces[0], Parallel) else pieces[:1]:
-            first.update(_heads(part))
-        segments += [cutter.segment(piece) for piece in (*pieces, *cutter.rest)]
-        cutter.rest.clear()
-    segments = [part for segment in segments for part in cutter.apart(segment)]
+        pieces, rest = cutter.cut(visible)
+        begin = pieces[0]
+        for part in begin.parts if isinstance(begin, Parallel) else (begin,):
+            first.update(heads_of(part))
+        for piece in (*pieces, *rest):  # side by side, each by itself: nothing joins them
+            segments += [_segment(part, cutter) for part in (piece.parts if isinstance(piece, Parallel) else (piece,))]
     heads = {node: segment for segment in segments for node in segment.heads}
     sources = tuple(index for index, segment in enumerate(segments) if not before[segment.heads[0]])
     kinds = {}
@@ -155,6 +132,12 @@ def lower(plan: Plan, *, chords: bool = True) -> Lowering:
         for upstream in all_before:
             kinds[upstream, node] = _kind(plan, before, inline, heads.keys(), first, upstream, node)
     return Lowering(tuple(segments), inline, sources, kinds)
+
+
+def _segment(region: Region, cutter: Cutter) -> Segment:
+    size = cutter.size(region)
+    heads = tuple(heads_of(region))
+    return Segment(region, heads, size.messages, size.messages * ENVELOPE + size.carried, ENVELOPE + size.largest)
 
 
 def _inline(plan: Plan, before: list[tuple[int, ...]]) -> tuple[frozenset[int], set[int]]:
@@ -166,7 +149,12 @@ def _inline(plan: Plan, before: list[tuple[int, ...]]) -> tuple[frozenset[int], 
     """
     after = invert(before)
     inline = frozenset(index for index, node in enumerate(plan) if node.placement is FlowType.INLINE and node.edges)
-    closed = {index for index, others in enumerate(after) if 0 < sum(node in inline for node in others) < len(others)}
+
+    def delays(others: list[int]) -> bool:
+        together = inline.issuperset(others) and all(after[node] == after[others[0]] for node in others)
+        return not inline.isdisjoint(others) and not together
+
+    closed = {index for index, others in enumerate(after) if delays(others)}
     for index in sorted(inline):
         if any(upstream in closed or plan.nodes[upstream].is_map for upstream in before[index]):
             closed.add(index)
@@ -203,141 +191,3 @@ def _without(region: Region, inline: frozenset[int]) -> Region | None:
         return (in_series if isinstance(part, Series) else in_parallel)(visible) if visible else None
 
     return fold(region, parts_of, combine)
-
-
-def _heads(region: Region) -> Iterator[int]:
-    """Give the nodes that a region begins with."""
-    todo = [region]
-    while todo:
-        part = todo.pop()
-        if isinstance(part, int):
-            yield part
-        else:
-            todo.extend(part.parts[:1] if isinstance(part, Series) else reversed(part.parts))
-
-
-@dataclass(frozen=True, slots=True)
-class _Size:
-    """What publishing a region costs."""
-
-    messages: int
-    embedded: int
-    """Bytes that it adds to a message which carries it."""
-    carried: int
-    """Bytes that its own messages carry, all together."""
-    largest: int
-    """The most that one of its messages carries."""
-
-
-_Pieces: TypeAlias = tuple[list[Region], bool]
-
-
-class _Cutter:
-    """Cuts regions so that no message grows too large, nor all of them together."""
-
-    def __init__(self, plan: Plan, chords: bool) -> None:
-        self._plan = plan
-        self._chords = chords
-        self._sizes: dict[int, _Size] = {}
-        """By the identity of regions, which are kept in ``_kept``."""
-        self._kept: list[Region] = []
-        self.rest: list[Region] = []
-        """What was cut off and stands behind nothing of its own region."""
-
-    def segment(self, region: Region) -> Segment:
-        size = self.size(region)
-        return Segment(
-            region,
-            tuple(_heads(region)),
-            size.messages,
-            size.messages * ENVELOPE + size.carried,
-            ENVELOPE + size.largest,
-        )
-
-    def apart(self, segment: Segment) -> Iterator[Segment]:
-        """Give regions side by side each by itself: nothing joins them."""
-        if isinstance(segment.region, Parallel):
-            yield from map(self.segment, segment.region.parts)
-        else:
-            yield segment
-
-    def cut(self, region: Region) -> list[Region]:
-        """Give the pieces of a region, one after the other; what stands beside them is in ``rest``."""
-        return fold(region, parts_of, self._cut)[0]
-
-    def _cut(self, region: Region, parts: list[_Pieces]) -> _Pieces:
-        """Give the pieces, and whether Celery can follow up the last one."""
-        if isinstance(region, int):
-            return [region], True
-        if isinstance(region, Parallel):
-            for pieces, _ in parts:
-                self.rest += pieces[1:]
-            is_open = all(len(pieces) == 1 and can_precede for pieces, can_precede in parts)
-            return [in_parallel(pieces[0] for pieces, _ in parts)], is_open
-        pieces, is_open = parts[-1]
-        pieces = pieces[::-1]  # from the end, as what follows is what messages carry
-        for before, can_precede in reversed(parts[:-1]):
-            whole = self._joined(before[-1], pieces[-1]) if can_precede else None
-            pieces = [*pieces, *before[::-1]] if whole is None else [*pieces[:-1], whole, *before[:-1][::-1]]
-        return pieces[::-1], is_open
-
-    def _joined(self, region: Region, following: Region) -> Region | None:
-        """Put two pieces in series; None if their messages would grow too large."""
-        *before, last = region.parts if isinstance(region, Series) else (region,)
-        if isinstance(last, Parallel):
-            if not self._chords:
-                return None
-            region = in_series([*before, Parallel(tuple(_countable(part) for part in last.parts))])
-        size = self._in_series([self.size(region), self.size(following)])
-        if ENVELOPE + size.largest > MAX_MESSAGE or size.carried > CARRIED * ENVELOPE * size.messages:
-            return None
-        whole = in_series([region, following])
-        self._keep(whole, size)
-        return whole
-
-    def size(self, region: Region) -> _Size:
-        """Give what a region costs; those of its parts that were sized before are known."""
-        return fold(region, lambda part: () if id(part) in self._sizes else parts_of(part), self._size)
-
-    def _size(self, region: Region, parts: list[_Size]) -> _Size:
-        if isinstance(region, int):
-            name = "" if region == JOIN else self._plan.nodes[region].processor
-            return _Size(1, SIGNATURE + len(name), 0, 0)
-        if id(region) in self._sizes:
-            return self._sizes[id(region)]
-        if isinstance(region, Series):
-            size = self._in_series(parts)
-        else:
-            size = _Size(
-                sum(part.messages for part in parts),
-                sum(part.embedded for part in parts) + SIGNATURE,
-                sum(part.carried for part in parts),
-                max(part.largest for part in parts),
-            )
-        self._keep(region, size)
-        return size
-
-    @staticmethod
-    def _in_series(sizes: list[_Size]) -> _Size:
-        messages = embedded = carried = largest = 0
-        for part in reversed(sizes):  # each message of a part carries all that follows it
-            carried += part.carried + part.messages * embedded
-            largest = max(largest, part.largest + embedded)
-            embedded += part.embedded
-            messages += part.messages
-        return _Size(messages, embedded, carried, largest)
-
-    def _keep(self, region: Region, size: _Size) -> None:
-        self._sizes[id(region)] = size
-        self._kept.append(region)
-
-
-def _countable(branch: Region) -> Region:
-    """Give a branch that a chord can count: by its last task. If these are several, Celery holds a worker to wait."""
-    ends_in_several = isinstance(branch, Series) and isinstance(branch.parts[-1], Parallel)
-    return in_series([branch, JOIN]) if ends_in_several else branch
-
-
-def joins(region: Region) -> int:
-    """Give how many tasks of a region do nothing."""
-    return sum(node == JOIN for node in nodes_of(region))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from flowq.plan.order import invert
 
@@ -31,6 +31,11 @@ class Parallel:
 
 Region: TypeAlias = int | Series | Parallel
 """A node of the graph, or regions put together."""
+
+
+JOIN = -1
+"""Stands in a region for a task that does nothing: a chord can count a branch that ends in several tasks only if one
+more follows them. What comes after waits for them anyway."""
 
 
 def in_series(parts: Iterable[Region]) -> Region:
@@ -54,6 +59,17 @@ def nodes_of(region: Region) -> Iterator[int]:
             yield part
         else:
             todo.extend(reversed(part.parts))
+
+
+def heads_of(region: Region) -> Iterator[int]:
+    """Give the nodes that a region begins with."""
+    todo = [region]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, int):
+            yield part
+        else:
+            todo.extend(part.parts[:1] if isinstance(part, Series) else reversed(part.parts))
 
 
 def parts_of(region: Region) -> Sequence[Region]:
@@ -80,6 +96,23 @@ def fold(root: T, parts: Callable[[T], Iterable[T]], combine: Callable[[T, list[
             del done[len(done) - count :]
             done.append(combine(part, values))
     return done[0]
+
+
+def to_json(region: Region) -> Any:
+    """Give a region as plain JSON: a number, or a list that begins with ``chain`` or ``group``."""
+
+    def combine(part: Region, inner: list[Any]) -> Any:
+        return part if isinstance(part, int) else ["chain" if isinstance(part, Series) else "group", *inner]
+
+    return fold(region, parts_of, combine)
+
+
+def from_json(content: Any) -> Region:
+    """Read a region back."""
+    if isinstance(content, int):
+        return content
+    kind, *parts = content
+    return (Series if kind == "chain" else Parallel)(tuple(map(from_json, parts)))
 
 
 def regions(upstreams: Sequence[Sequence[int]], can_precede: Callable[[int], bool]) -> list[Region]:
@@ -195,9 +228,11 @@ class _Quotient:
             contention = sum(wanted[node] for node in family.after)
             return -len(family.after) * len(family.slots), contention, min(slot.node for slot in family.slots)
 
+        followed: set[int] = set()
         for family in sorted((family for family in families.values() if family.after), key=order):
-            if all(self.is_open[node] for node in family.after):
-                _attach(family, home)
+            is_open = all(self.is_open[node] and node not in followed for node in family.after)
+            if is_open and _attach(family, home):
+                followed |= family.after
         free = [slot for family in families.values() if family.behind is None for slot in family.slots]
         built = [fold(slot, _Slot.parts, self._build) for slot in free]
         return sorted(built, key=lambda region: next(nodes_of(region)))
@@ -215,8 +250,6 @@ class _Slot:
     among: _Siblings
     inner: tuple[_Slot, ...] = ()
     then: _Siblings | None = None
-    is_joined: bool = False
-    """It has become part of another slot."""
 
     def parts(self) -> Iterable[_Slot]:
         return (*self.inner, *(self.then.slots if self.then else ()))
@@ -231,27 +264,27 @@ class _Siblings:
     behind: _Slot | None = None
 
 
-def _attach(family: _Siblings, home: dict[int, _Slot]) -> None:
+def _attach(family: _Siblings, home: dict[int, _Slot]) -> bool:
     """Put siblings behind those that they come after, if these end slots that begin together."""
     ways = [{slot.among: slot for slot in _slots_ended_by(home[node])} for node in sorted(family.after)]
     among = next((among for among in ways[0] if all(among in way for way in ways)), None)
     if among is None:
-        return
+        return False
     slots = [way[among] for way in ways]
     slot = slots[0]
     if len(slots) > 1:
         slot = _Slot(slot.node, among, inner=tuple(slots))
         for inner in slots:
-            inner.is_joined = True
             del among.slots[inner]
         among.slots[slot] = None
     slot.then = family
     family.behind = slot
+    return True
 
 
 def _slots_ended_by(slot: _Slot) -> Iterator[_Slot]:
     """Give the slots that end with a region, from its own one outwards."""
-    place: _Slot | None = slot if slot.then is None else None
-    while place is not None and not place.is_joined:
+    place: _Slot | None = slot
+    while place is not None:
         yield place
         place = place.among.behind if len(place.among.slots) == 1 else None

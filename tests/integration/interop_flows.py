@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from celery import shared_task
 from pydantic import BaseModel
@@ -14,32 +13,32 @@ from tests.conformance.engines.effects import note
 
 
 @shared_task
-def tenfold(x: int) -> int:
+def tenfold(x):
     return 10 * x
 
 
 @shared_task
-def ended(x: Any) -> list[Any]:
+def ended(x):
     return ["ended", x]
 
 
 @shared_task
-def collected(values: list[Any]) -> list[Any]:
+def collected(values):
     return ["collected", values]
 
 
 @shared_task
-def rows_of(count: int) -> dict[str, Any]:
+def rows_of(count):
     return {"rows": list(range(count)), "factor": 100}
 
 
 @shared_task
-def write_down(value: Any, path: str) -> None:
+def write_down(value, path):
     Path(path).write_text(str(value))
 
 
 @shared_task
-def write_error_down(request: Any, error: Exception, traceback: Any, *, path: str) -> None:
+def write_error_down(request, error, traceback, *, path):
     Path(path).write_text(f"{type(error).__name__}: {error}")
 
 

@@ -136,7 +136,7 @@ def _cover(upstreams: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
 def _check_form(region: Region, *, chords: bool) -> None:
     """Whether Celery can count what a chord waits for: a branch by its last task."""
     assert not isinstance(region, Parallel), "nothing joins what stands side by side"
-    todo = [region]
+    todo: list[Region] = [region]
     while todo:
         part = todo.pop()
         if isinstance(part, int):

@@ -1,5 +1,6 @@
 """The critical path: which nodes determined how long a run took."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -31,7 +32,7 @@ def plan_of(upstreams: dict[str, list[str]], maps: tuple[str, ...] = ()) -> Plan
     )
 
 
-def nodes_of(times: dict[str, tuple[float | None, float | None]], **attempts: int) -> dict[str, NodeResult]:
+def nodes_of(times: Mapping[str, tuple[float | None, float | None]], **attempts: int) -> dict[str, NodeResult]:
     return {
         name: NodeResult(
             name=name,

@@ -33,8 +33,8 @@ def plan_of(upstreams: Mapping[str, Sequence[str]], inline: Sequence[str] = (), 
     )
 
 
-def context(**settings: str) -> FlowContext:
-    return FlowContext(Settings(broker_url="memory://", state_url="redis://127.0.0.1:1/0", **settings))
+def context(queue: str = "flowq") -> FlowContext:
+    return FlowContext(Settings(broker_url="memory://", state_url="redis://127.0.0.1:1/0", queue=queue))
 
 
 def explained(plan: Plan, dispatch: Dispatch = "canvas", of: FlowContext | None = None) -> Explanation:
@@ -92,7 +92,7 @@ def test_branches_that_are_not_alike_are_all_written():
 
 def test_what_does_not_fit_in_a_line_is_indented():
     region = Series((0, Parallel((Series((1, 2)), 3)), 4))
-    assert express(SIX, region, short=False, width=16) == [
+    assert express(SIX, region, short=False, width=14) == [
         "chain(",
         "  a,",
         "  chord(",
@@ -125,6 +125,13 @@ def test_a_barrier_that_the_plan_lacks_would_be_told():
     assert barriers(plan, lower(plan)) == []
 
 
+def test_a_barrier_behind_a_join_would_be_told_too():
+    plan = plan_of({"a": [], "b": ["a"], "c": ["a"], "d": [], "e": ["b", "d"]})
+    region = Series((Parallel((Series((0, Parallel((1, 2)), JOIN)), 3)), 4))
+    edges = {(edge.upstream, node): EdgeKind.CANVAS for node in range(5) for edge in plan.nodes[node].edges}
+    assert barriers(plan, Lowering((Segment(region, (0, 3), 6, 0, 0),), frozenset(), (0,), edges)) == [(2, 4)]
+
+
 def test_a_join_and_an_inline_node_are_no_barriers():
     upstreams = {"a": [], "b": ["a"], "c": ["a"], "d": [], "e": ["b", "c", "d"], "f": ["e"], "g": ["f"]}
     plan = plan_of(upstreams, inline=["f"])
@@ -144,7 +151,7 @@ def test_an_inline_node_runs_with_what_it_waits_for():
     assert places["both"] == ("task", ("a", "b"), None)  # `one` has no task itself
     assert places["end"] == ("own", (), "steps:end")
     pulled = {node.path: (node.runs, node.runs_with, node.task) for node in explained(plan, "pull").nodes}
-    assert pulled["both"] == ("handed", ("one", "b"), None)
+    assert pulled["both"] == ("handed", ("b", "one"), None)
     assert pulled["end"] == ("own", (), None)
 
 
@@ -161,7 +168,7 @@ def test_every_resolver_edge_says_why_it_is_one(upstreams, inline, maps, edge, s
     facts = explained(plan_of(upstreams, inline, maps))
     why = {(edge.upstream, edge.node): edge.why for edge in facts.edges if edge.why}
     assert list(why) == [edge]
-    assert why[edge].startswith(said)  # type: ignore[union-attr]
+    assert why[edge].startswith(said)
     assert facts.canvas is not None
     assert facts.canvas.resolver_edges == 1
 
@@ -217,7 +224,7 @@ def test_many_alike_nodes_share_a_line_unless_all_are_asked_for():
 def test_a_list_of_different_things_is_cut_and_says_so():
     plan = Plan(tuple(Node(path=f"n{number}", processor=f"steps:{number}") for number in range(100)))
     lines = written(explained(plan, "canvas"), plan)
-    assert "… 40 more (--all shows everything)" in lines
+    assert "… 41 more (--all shows everything)" in lines
     assert "    … 81 more (--all shows everything)" in lines  # segments
     assert not any("…" in line for line in written(explained(plan, "canvas"), plan, everything=True))
 

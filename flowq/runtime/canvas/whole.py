@@ -28,7 +28,7 @@ from flowq.runtime.state import State
 STORIES = 3
 """So many of a run's failures are told in its own."""
 
-_RUN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
+_RUN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
 def register(app: Celery, context: FlowContext) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ class CeleryPeer(Peer):
             self._started = started.pop_all()
 
     def stop(self) -> None:
+        gc.collect()  # results that are forgotten unsubscribe: now, not when the server is gone
         self.workers.stop(grace_s=0)
         self._started.close()
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowq.core.types import NodeStatus
-from flowq.plan import Plan
+from flowq.plan import Plan, lower
 from flowq.plan.model import Edge, Node
 from flowq.runtime.rows import rows_of
-from flowq.runtime.scripts import Claimed, Delivery, Message, Next, OutcomeEntry, Swept, WakeUp
+from flowq.runtime.scripts import Claimed, Delivery, Message, Next, OutcomeEntry, Picked, Swept, WakeUp
 from tests.property.calls import Calls, Sent
 from tests.property.look import SUFFIXES, Entry
 
@@ -76,6 +76,8 @@ class Outcome:
     retry: bool = False
     timed_out: bool = False
     fused: bool = False
+    alone: bool = False
+    returns: bool = False
 
 
 class Desk:
@@ -93,8 +95,29 @@ class Desk:
         return wakes(self._send("register", worker=worker, queues=list(queues), slots=slots))
 
     def submit(self, of: Plan, run: str = "r", *, known: bool = False, retention_ms: int = 60_000) -> list[WakeUp]:
+        return wakes(self._submit(of, run, known=known, retention_ms=retention_ms))
+
+    def submit_canvas(
+        self,
+        of: Plan,
+        run: str = "r",
+        *,
+        known: bool = False,
+        retention_ms: int = 60_000,
+        held: bool = False,
+        parked: str = "",
+    ) -> list[Delivery]:
+        """Start a run that is dispatched as a canvas."""
+        fields = [] if known else [text for field in lower(of).fields.items() for text in field]
+        canvas = lower(of).digest
+        found = self._submit(of, run, fields, canvas, known=known, retention_ms=retention_ms, held=held, parked=parked)
+        return deliveries(found)
+
+    def _submit(
+        self, of: Plan, run: str, fields: Sequence[str] = (), canvas: str = "", *, known: bool, **options: Any
+    ) -> list[Message]:
         rows = rows_of(of)
-        values: list[bytes | str] = [b"input"] if known else [b"input", rows.document, *rows.rows]
+        values: list[bytes | str] = [b"input"] if known else [b"input", rows.document, *rows.rows, *fields]
         stored, messages = self._send(
             "submit",
             run=run,
@@ -102,13 +125,36 @@ class Desk:
             name="flow",
             process_id="id",
             queue="main",
-            retention_ms=retention_ms,
             total=len(of),
             sources=rows.sources,
             values=values,
+            canvas=canvas,
+            **options,
         )
         assert stored or known
-        return wakes(messages) if stored else []
+        return list(messages) if stored else []
+
+    def pick(self, key: str, run: str = "r") -> Picked:
+        """Ask for a node by its name, as its message does."""
+        found: Picked = self._send("pick", worker="w", run=run, key=key)
+        return found
+
+    def take(self, *keys: str, run: str = "r") -> list[Claimed]:
+        """Claim nodes by their names."""
+        picked = [self.pick(key, run) for key in keys]
+        assert all(len(one.claims) == 1 for one in picked), picked
+        return [one.claims[0] for one in picked]
+
+    def answer(self, claim: Claimed, kind: str = "completed", **how: Any) -> Next:
+        """Record the outcome of a node's own task, which is no drain; gives the inline nodes that follow."""
+        return self.settle(Outcome(claim.run, claim.key, claim.fence, kind, **how), token="")
+
+    def park(self, message: str, run: str = "r") -> str | None:
+        found: str | None = self._send("park", run=run, message=message)
+        return found
+
+    def told(self, run: str = "r") -> None:
+        self._send("told", run=run)
 
     def claim(
         self, process: int = 1, thread: int = 0, *, token: str = "t", queue: str = "main", busy: int = 0
@@ -146,13 +192,13 @@ class Desk:
                     fence=outcome.fence,
                     kind=outcome.kind,
                     value=len(values) + 1 if outcome.kind == "completed" else 0,
-                    failure='{"kind":"error"}' if outcome.kind == "failed" else "",
+                    failure='{"kind":"error"}' if outcome.kind in ("failed", "unknown") else "",
                     retry=outcome.retry,
                     delay_ms=DELAY_MS,
                     timed_out=outcome.timed_out,
                     fused=outcome.fused,
-                    alone=False,
-                    returns=False,
+                    alone=outcome.alone,
+                    returns=outcome.returns,
                 )
             )
         found: Next = self._send(
@@ -253,6 +299,20 @@ class Desk:
         """Let all waits be over, and sweep."""
         self.make_due(self.keys.timers, *self.timers())
         return self.sweep()
+
+    def due(self, run: str = "r") -> dict[str, float]:
+        """Give when the nodes' messages are taken for lost."""
+        return {key.decode(): due for key, due in self.client.zrange(self.keys.due(run), 0, -1, withscores=True)}
+
+    def watched(self) -> dict[str, float]:
+        """Give when the sweep is to look after runs that are dispatched as a canvas."""
+        return {run.decode(): due for run, due in self.client.zrange(self.keys.canvas, 0, -1, withscores=True)}
+
+    def lose(self, *keys: str, run: str = "r") -> list[Delivery]:
+        """Let messages be taken for lost, and sweep; gives what is to be sent."""
+        self.make_due(self.keys.due(run), *keys)
+        self.make_due(self.keys.canvas, run)
+        return deliveries(self.sweep().messages)
 
     def lives_ms(self, run: str = "r") -> list[int]:
         """What is left of the lives of the run's keys, those that there are."""
