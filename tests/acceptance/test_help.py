@@ -8,6 +8,7 @@ COMMANDS = {
     "demo": ["--workers", "--connect", "--local", "--output"],
     "run": ["MODULE:FLOW", "--input", "--local", "--connect", "--workers", "--timeout"],
     "graph": ["MODULE:FLOW"],
+    "explain": ["MODULE:FLOW", "--dispatch", "--json"],
     "validate": ["MODULE:FLOW"],
     "worker": ["--queues", "--concurrency", "--pool"],
 }

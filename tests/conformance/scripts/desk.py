@@ -139,11 +139,10 @@ class Desk:
         found: Picked = self._send("pick", worker="w", run=run, key=key)
         return found
 
-    def take(self, *keys: str, run: str = "r") -> list[Claimed]:
-        """Claim nodes by their names."""
-        picked = [self.pick(key, run) for key in keys]
-        assert all(len(one.claims) == 1 for one in picked), picked
-        return [one.claims[0] for one in picked]
+    def take(self, key: str, run: str = "r") -> Claimed:
+        """Claim a node by its name."""
+        (claim,) = self.pick(key, run).claims
+        return claim
 
     def answer(self, claim: Claimed, kind: str = "completed", **how: Any) -> Next:
         """Record the outcome of a node's own task, which is no drain; gives the inline nodes that follow."""
@@ -309,8 +308,9 @@ class Desk:
         return {run.decode(): due for run, due in self.client.zrange(self.keys.canvas, 0, -1, withscores=True)}
 
     def lose(self, *keys: str, run: str = "r") -> list[Delivery]:
-        """Let messages be taken for lost, and sweep; gives what is to be sent."""
+        """Let messages be late, and others not come either, and sweep; gives what is to be sent."""
         self.make_due(self.keys.due(run), *keys)
+        self.client.hset(self.keys.run(run), "picked", 1)
         self.make_due(self.keys.canvas, run)
         return deliveries(self.sweep().messages)
 

@@ -34,16 +34,16 @@ def released(of: Plan, segment: int, run: str = "r") -> Delivery:
     return Delivery(run, of.hash, f"s{segment}", lower(of).fields[f"s{segment}"])
 
 
-def complete(desk: Desk, *keys: str, **how: bool) -> list[Delivery]:
+def complete(desk: Desk, *keys: str, alone: bool = False) -> list[Delivery]:
     """Run nodes to their ends, one after the other; gives what is to be sent then."""
     found = []
     for key in keys:
-        found += deliveries(desk.answer(*desk.take(key), **how).messages)
+        found += deliveries(desk.answer(desk.take(key), alone=alone).messages)
     return found
 
 
 def open_map(desk: Desk, items: int) -> list[Delivery]:
-    (claim,) = desk.take("0")
+    claim = desk.take("0")
     assert desk.extend(claim, 0, items, total=items)
     return [Delivery("r", claim.plan, f"0.{item}", "") for item in range(items)]
 
@@ -139,7 +139,7 @@ class TestHeld:
 
     def test_once(self, desk: Desk) -> None:
         desk.submit_canvas(fan_in(2), held=True)
-        (claim,) = desk.take("0")
+        claim = desk.take("0")
         assert desk.again().claims == [claim]
         desk.answer(claim)
         complete(desk, "1", "2")
@@ -160,12 +160,12 @@ class TestPick:
         assert desk.leases() == [claim.lease]
         assert desk.due() == {}, "nobody waits for its message any longer"
         desk.answer(claim, value=b"zero")
-        (second,) = desk.take("1")
+        second = desk.take("1")
         assert second.values == [b"zero"]
 
     def test_one_message_claims_it_and_others_do_not(self, desk: Desk) -> None:
         desk.submit_canvas(chain())
-        (claim,) = desk.take("0")
+        claim = desk.take("0")
         other = desk.pick("0")
         assert (other.claims, other.status, other.wait_s) == ([], "running", 0)
         desk.answer(claim)
@@ -212,7 +212,7 @@ class TestPick:
 
     def test_of_what_will_never_run(self, desk: Desk) -> None:
         desk.submit_canvas(plan(node("a"), node("b", 0), node("c")))
-        desk.answer(*desk.take("0"), kind="failed")
+        desk.answer(desk.take("0"), kind="failed")
         assert (desk.pick("0").status, desk.pick("1").status) == ("failed", "upstream_failed")
 
     def test_a_repeated_one_gives_the_same(self, desk: Desk) -> None:
@@ -226,11 +226,11 @@ class TestPick:
 
     def test_as_long_as_it_is_held(self, desk: Desk) -> None:
         desk.submit_canvas(chain())
-        (lost,) = desk.take("0")
+        lost = desk.take("0")
         sent = desk.last
         assert deliveries(desk.expire(lost).messages) == asked(chain(), "0")
         assert desk.calls.again(sent).claims == []
-        (second,) = desk.take("0")
+        second = desk.take("0")
         assert (second.attempt, second.crashes) == (2, 1)
         assert desk.answer(lost).stale == [0], "it was taken for dead"
         assert desk.answer(second).stale == []
@@ -266,7 +266,7 @@ class TestWithinASegment:
     def test_nor_after_what_did_not_complete(self, desk: Desk) -> None:
         three = plan(node("a"), node("b", optional=(0,)), node("c", 1), node("d", 2))
         desk.submit_canvas(three)
-        desk.answer(*desk.take("0"), kind="failed")
+        desk.answer(desk.take("0"), kind="failed")
         assert desk.again().stale == [0]
         entry = desk.entry("1")
         assert entry is not None
@@ -278,7 +278,7 @@ class TestWithinASegment:
     def test_the_worker_that_says_so_is_asked_to_send_it(self, desk: Desk, kind: str) -> None:
         joined = plan(node("a"), node("b"), node("c", 1, optional=(0,)))
         desk.submit_canvas(joined)
-        assert desk.answer(*desk.take("0"), kind=kind).messages == []
+        assert desk.answer(desk.take("0"), kind=kind).messages == []
         entry = desk.entry("2")
         assert entry is not None
         assert entry.more == "1!"
@@ -289,11 +289,11 @@ class TestWithinASegment:
 
     def test_what_is_given_back_is_asked_for(self, desk: Desk) -> None:
         desk.submit_canvas(chain())
-        (claim,) = desk.take("0")
+        claim = desk.take("0")
         assert desk.answer(claim, kind="released").messages == asked(chain(), "0")
         assert desk.again().messages == [], "the sweep will ask for it"
         assert desk.due().keys() == {"0"}
-        (again,) = desk.take("0")
+        again = desk.take("0")
         assert again.attempt == 1
 
     def test_no_drain_takes_it(self, desk: Desk) -> None:
@@ -317,7 +317,7 @@ class TestSegments:
     def test_once(self, desk: Desk) -> None:
         desk.submit_canvas(BY_SEGMENT)
         open_map(desk, 1)
-        (item,) = desk.take("0.0")
+        item = desk.take("0.0")
         desk.answer(item)
         again = desk.again()
         assert (again.stale, again.messages) == ([0], []), "should it not have arrived, the sweep asks for its heads"
@@ -336,9 +336,9 @@ class TestSegments:
             node("end", *range(1, 701)),
         )
         desk.submit_canvas(wide)
-        (claim,) = desk.take("0")
+        claim = desk.take("0")
         desk.extend(claim, 0, 1, total=1)
-        following = desk.answer(*desk.take("0.0"))
+        following = desk.answer(desk.take("0.0"))
         assert (following.unfinished, following.messages) == (["r"], [])
         left, messages = desk.calls.send("advance", run="r")[1]
         assert (left, messages) == (False, [released(wide, 1)])
@@ -351,7 +351,7 @@ class TestSegments:
             node("d", optional=(1, 2)),
         )
         desk.submit_canvas(mixed)
-        (claim,) = desk.take("0")
+        claim = desk.take("0")
         assert deliveries(desk.answer(claim, kind="failed").messages) == asked(mixed, "2")
         assert complete(desk, "2") == asked(mixed, "3")
 
@@ -359,7 +359,7 @@ class TestSegments:
 class TestInline:
     def test_the_caller_gets_it(self, desk: Desk) -> None:
         desk.submit_canvas(plan(node("a"), node("b", 0, placement=INLINE), node("c", 1)))
-        following = desk.answer(*desk.take("0"))
+        following = desk.answer(desk.take("0"))
         (inline,) = following.claims
         assert (inline.key, following.messages) == ("1", [])
         assert desk.due() == {}
@@ -369,13 +369,13 @@ class TestInline:
     def test_alone_if_the_caller_is(self, desk: Desk) -> None:
         inlined = plan(node("a"), node("b", 0, placement=INLINE), node("c", 1))
         desk.submit_canvas(inlined)
-        (inline,) = desk.answer(*desk.take("0"), alone=True).claims
+        (inline,) = desk.answer(desk.take("0"), alone=True).claims
         assert desk.answer(inline).messages == asked(inlined, "2")
 
     def test_if_it_cannot_take_it_it_is_asked_to_send_it(self, desk: Desk) -> None:
         inlined = plan(node("a"), node("b", 0, placement=INLINE), node("c", 1))
         desk.submit_canvas(inlined)
-        following = desk.settle(*desk.take("0"), token="", inline=False)
+        following = desk.settle(desk.take("0"), token="", inline=False)
         assert (following.claims, following.messages) == ([], asked(inlined, "1"))
         assert complete(desk, "1", alone=True) == asked(inlined, "2")
 
@@ -384,7 +384,7 @@ class TestInline:
             node("a"), *(node(f"n{index}", 0, placement=INLINE) for index in range(40)), node("z", *range(1, 41))
         )
         desk.submit_canvas(many)
-        following = desk.answer(*desk.take("0"))
+        following = desk.answer(desk.take("0"))
         assert [claim.key for claim in following.claims] == [str(number) for number in range(1, 33)]
         assert following.messages == asked(many, *(str(number) for number in range(33, 41)))
         desk.settle(*following.claims, token="")
@@ -394,14 +394,14 @@ class TestInline:
     def test_that_others_go_on_with(self, desk: Desk) -> None:
         many = plan(node("a"), *(node(f"n{index}", 0, placement=INLINE) for index in range(510)))
         desk.submit_canvas(many)
-        following = desk.answer(*desk.take("0"))
+        following = desk.answer(desk.take("0"))
         assert (len(following.claims), len(following.messages)) == (32, 468)
         _, messages = desk.calls.send("advance", run="r")[1]
         assert messages == asked(many, *(str(number) for number in range(501, 511)))
 
     def test_a_repeated_settle_gives_it_again(self, desk: Desk) -> None:
         desk.submit_canvas(plan(node("a"), node("b", 0, placement=INLINE)))
-        following = desk.answer(*desk.take("0"))
+        following = desk.answer(desk.take("0"))
         again = desk.again()
         assert (again.claims, again.stale) == (following.claims, [0])
 
@@ -414,7 +414,7 @@ class TestInline:
 class TestRetries:
     def test_its_message_comes_again(self, desk: Desk) -> None:
         desk.submit_canvas(plan(node("a", retry=TWICE)))
-        (first,) = desk.take("0")
+        first = desk.take("0")
         assert desk.answer(first, kind="failed", retry=True, returns=True).messages == []
         assert desk.again().stale == [0]
         assert desk.timers() == []
@@ -425,10 +425,10 @@ class TestRetries:
 
     def test_when_it_comes_in_time_it_is_claimed(self, desk: Desk) -> None:
         desk.submit_canvas(plan(node("a", retry=TWICE)))
-        desk.answer(*desk.take("0"), kind="failed", retry=True, returns=True)
+        desk.answer(desk.take("0"), kind="failed", retry=True, returns=True)
         due = desk.due()["0"]
         desk.client.zadd(desk.keys.due("r"), {"0": due - DELAY_MS})
-        (second,) = desk.take("0")
+        second = desk.take("0")
         assert (second.attempt, second.crashes) == (2, 0)
         assert desk.again().claims == [second]
         assert desk.due() == {}
@@ -439,17 +439,17 @@ class TestRetries:
     def test_if_it_is_lost_it_is_asked_for(self, desk: Desk) -> None:
         once = plan(node("a", retry=TWICE))
         desk.submit_canvas(once)
-        desk.answer(*desk.take("0"), kind="failed", retry=True, returns=True)
+        desk.answer(desk.take("0"), kind="failed", retry=True, returns=True)
         assert deliveries(desk.sweep().messages) == []
         assert desk.lose("0") == asked(once, "0")
-        (second,) = desk.take("0")
+        second = desk.take("0")
         desk.answer(second, kind="failed", retry=True, returns=True)
         assert (desk.node("0"), desk.status()) == (NodeStatus.FAILED, "failed")
 
     def test_or_there_is_a_timer(self, desk: Desk) -> None:
         inlined = plan(node("a"), node("b", 0, placement=INLINE, retry=TWICE))
         desk.submit_canvas(inlined)
-        (inline,) = desk.answer(*desk.take("0")).claims
+        (inline,) = desk.answer(desk.take("0")).claims
         desk.answer(inline, kind="failed", retry=True)
         assert desk.timers() == ["r 1 1"]
         assert desk.due() == {}
@@ -465,7 +465,7 @@ class TestUnknown:
     def claim(self, desk: Desk, *, canvas: bool) -> Claimed:
         if canvas:
             desk.submit_canvas(chain())
-            return desk.take("0")[0]
+            return desk.take("0")
         desk.submit(chain())
         return desk.claim()[0]
 
@@ -498,7 +498,7 @@ class TestUnknown:
         desk.fall_due()
         since = int(desk.head("unknown:0") or 0)
         desk.client.hset(desk.keys.run("r"), "unknown:0", since - int(desk.calls.settings.unknown_s * 1000))
-        desk.answer(*desk.take("0"), kind="unknown")
+        desk.answer(desk.take("0"), kind="unknown")
         assert (desk.node("0"), desk.node("1")) == (NodeStatus.FAILED, NodeStatus.UPSTREAM_FAILED)
         assert desk.status() == "failed"
         assert desk.client.hexists(desk.keys.failures("r"), "0")
@@ -513,19 +513,18 @@ class TestUnknown:
 class TestMaps:
     def test_every_item_has_a_message(self, desk: Desk) -> None:
         desk.submit_canvas(map_plan())
-        (claim,) = desk.take("0")
+        claim = desk.take("0")
         counted, messages = desk.calls.send(
             "extend", run="r", key="0", fence=claim.fence, offset=0, total=3, values=[b"x", b"y"]
         )[1]
         assert (counted, messages) == (True, asked(map_plan(), "0.0", "0.1"))
         assert desk.due().keys() == {"0.0", "0.1"}
         assert desk.ready() == []
-        second, first = desk.take("0.1", "0.0")
-        assert (first.item, second.item) == (b"x", b"y")
+        assert [desk.take(key).item for key in ("0.1", "0.0")] == [b"y", b"x"]
 
     def test_a_repeated_call_opens_none_again(self, desk: Desk) -> None:
         desk.submit_canvas(map_plan())
-        (claim,) = desk.take("0")
+        claim = desk.take("0")
         desk.extend(claim, 0, 2, total=3)
         complete(desk, "0.0")
         assert desk.extend(claim, 0, 2, total=3)
@@ -542,13 +541,13 @@ class TestMaps:
 
     def test_over_nothing(self, desk: Desk) -> None:
         desk.submit_canvas(BY_SEGMENT)
-        (claim,) = desk.take("0")
+        claim = desk.take("0")
         sent = desk.calls.send("extend", run="r", key="0", fence=claim.fence, offset=0, total=0, values=[])[1]
         assert sent == (True, [released(BY_SEGMENT, 1)])
 
     def test_that_gives_up_takes_its_items_along(self, desk: Desk) -> None:
         desk.submit_canvas(map_plan())
-        (claim,) = desk.take("0")
+        claim = desk.take("0")
         desk.extend(claim, 0, 2, total=3)
         desk.answer(claim, kind="failed")
         assert desk.pick("0.0").status == "cancelled"
@@ -606,7 +605,7 @@ class TestSweep:
 
     def test_a_dead_worker_s_node_is_asked_for(self, desk: Desk) -> None:
         desk.submit_canvas(chain())
-        (claim,) = desk.take("0")
+        claim = desk.take("0")
         assert deliveries(desk.expire(claim).messages) == asked(chain(), "0")
         assert desk.head("lost") is None, "it is not its message that was lost"
         assert desk.due().keys() == {"0"}
@@ -615,7 +614,7 @@ class TestSweep:
     def test_it_goes_on_where_a_caller_died(self, desk: Desk) -> None:
         wide = plan(node("a"), *(node(f"n{index}", 0) for index in range(700)))
         desk.submit_canvas(wide)
-        assert desk.answer(*desk.take("0"), alone=True).unfinished == ["r"]
+        assert desk.answer(desk.take("0"), alone=True).unfinished == ["r"]
         assert len(deliveries(desk.sweep().messages)) in (0, 200)
         assert len(desk.due()) == 700
 
@@ -690,13 +689,13 @@ class TestEnd:
         desk.submit_canvas(whole)
         open_map(desk, 2)
         complete(desk, "0.0", "0.1")
-        desk.answer(*desk.take("1"), kind="failed", retry=True, returns=True)
+        desk.answer(desk.take("1"), kind="failed", retry=True, returns=True)
         desk.lose("1", "2")
         if cancelled:
             desk.cancel()
         else:
             complete(desk, "1", alone=True)
-            (inline,) = desk.answer(*desk.take("2")).claims
+            (inline,) = desk.answer(desk.take("2")).claims
             desk.answer(inline)
             complete(desk, "4")
         assert desk.status() == ("cancelled" if cancelled else "completed")
@@ -710,7 +709,7 @@ class TestEnd:
 
     def test_a_wide_one(self, desk: Desk) -> None:
         desk.submit_canvas(fan_out(600))
-        following = desk.answer(*desk.take("0"))
+        following = desk.answer(desk.take("0"))
         assert following.unfinished == ["r"]
         desk.advance()
         assert len(desk.due()) == 600
