@@ -14,6 +14,9 @@ from flowq.runtime.canvas.signatures import JOIN_TASK, imported_name, task_name
 Answer: TypeAlias = Callable[[Task, str, str, bool], None]
 """What a node's task does: takes the task, the run, the node's key, and whether it stands outside of its segment."""
 
+_KNOWN: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+"""By app: the plans whose nodes' tasks are registered."""
+
 _ANSWERS: WeakKeyDictionary[Any, Answer] = WeakKeyDictionary()
 """By app."""
 
@@ -66,7 +69,10 @@ def answer_with(app: Any, answer: Answer) -> None:
 
 def know(app: Any, plan: Plan) -> None:
     """Register the tasks that a plan's nodes are, as far as they are not known."""
-    register(app, {task_name(node) for node in plan})
+    known = _KNOWN.setdefault(app, set())
+    if plan.hash not in known:
+        register(app, {task_name(node) for node in plan})
+        known.add(plan.hash)
 
 
 def register(app: Any, names: Iterable[str]) -> None:

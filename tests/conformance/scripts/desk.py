@@ -307,11 +307,15 @@ class Desk:
         """Give when the sweep is to look after runs that are dispatched as a canvas."""
         return {run.decode(): due for run, due in self.client.zrange(self.keys.canvas, 0, -1, withscores=True)}
 
-    def lose(self, *keys: str, run: str = "r") -> list[Delivery]:
-        """Let messages be late, and others not come either, and sweep; gives what is to be sent."""
+    def make_late(self, *keys: str, run: str = "r") -> None:
+        """Let messages be late, and none of the others have come for long."""
         self.make_due(self.keys.due(run), *keys)
-        self.client.hset(self.keys.run(run), "picked", 1)
         self.make_due(self.keys.canvas, run)
+        self.client.hset(self.keys.run(run), "picked", 1)
+
+    def lose(self, *keys: str, run: str = "r") -> list[Delivery]:
+        """Let messages be lost, and sweep; gives what is to be sent."""
+        self.make_late(*keys, run=run)
         return deliveries(self.sweep().messages)
 
     def lives_ms(self, run: str = "r") -> list[int]:
