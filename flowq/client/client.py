@@ -16,6 +16,7 @@ from flowq.core.graph import Graph
 from flowq.core.processor import EMPTY
 from flowq.plan import Lowering, Plan
 from flowq.results import ResultsManager
+from flowq.runtime.canvas.held import message_of
 from flowq.runtime.canvas.signatures import canvas_of, flow_signature, lowering_of
 from flowq.runtime.inputs import encode_input
 from flowq.runtime.messages import send, send_start
@@ -85,8 +86,10 @@ class Client:
     def canvas(self, graph: Graph, plan: Plan, given: Mapping[str, Any]) -> Any:
         """Store a run that starts when somebody applies the Celery canvas that this gives."""
         lowering = lowering_of(self._context, plan)
-        run = self._start(graph, plan, given, lowering, uuid.uuid4().hex, held=True)
-        return canvas_of(self._context, run, plan, lowering.starts)
+        run = uuid.uuid4().hex
+        canvas, result = canvas_of(self._context, run, plan, lowering.starts)
+        self._start(graph, plan, given, lowering, run, held=True, parked=message_of(result))
+        return canvas
 
     def signature(
         self, flow: str, process_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], dispatch: Dispatch | None

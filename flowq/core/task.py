@@ -73,11 +73,14 @@ class Writer:
         self.problems: list[GraphError] = []
         self.parents: list[str] = []
         """The nested flows whose bodies are running now, outermost first."""
+        self._numbers: dict[str, int] = {}
+        """By path: the number that its next namesake may get."""
 
     def path(self, name: str, *, explicit: bool) -> str:
         """Give a new step's path; a name used twice is numbered, unless somebody chose it."""
         prefix = f"{self.parents[-1]}/" if self.parents else ""
-        path, number = prefix + name, 2
+        path = prefix + name
+        number = self._numbers.get(path, 2)
         if path in self.steps and explicit:
             self.problems.append(
                 DuplicateNameError(
@@ -86,6 +89,7 @@ class Writer:
             )
         while path in self.steps:
             path, number = f"{prefix}{name}_{number}", number + 1
+        self._numbers[prefix + name] = number
         return path
 
     def add(self, step: Step, values: Mapping[str, Any], after: Iterable[Any]) -> Output:

@@ -14,6 +14,7 @@ from flowq.core.types import FailureKind
 from flowq.execution import Interruptible
 from flowq.plan import Node
 from flowq.runtime.attempt import Outcome, expand, failed, perform
+from flowq.runtime.monitor import Monitor, NoMonitor
 from flowq.runtime.remote import RemoteAttempt
 from flowq.runtime.scripts import Claimed, Next, OutcomeEntry
 from flowq.runtime.worker import WorkerProcess
@@ -59,7 +60,8 @@ class ClaimRunner:
             logger.exception("the claim %s cannot be prepared", claim.lease)
             outcome = failed(error, NO_RETRY)
             return Ended([_entry(claim, NO_RETRY, outcome, None, 0)], [], outcome)
-        ended = self._open_map(attempt) if attempt.opens_map else self._attempt(attempt)
+        monitor = NoMonitor() if returns else self._worker.monitor  # Celery itself shows a task that is the node's own
+        ended = self._open_map(attempt) if attempt.opens_map else self._attempt(attempt, monitor)
         for entry in ended.entries:
             entry["alone"], entry["returns"] = alone, returns
         return ended
@@ -92,7 +94,7 @@ class ClaimRunner:
                 self._worker.leases.drop(claim.lease)
             raise
 
-    def _attempt(self, attempt: RemoteAttempt) -> Ended:
+    def _attempt(self, attempt: RemoteAttempt, monitor: Monitor) -> Ended:
         """Run an attempt, and if it completes, the nodes that are fused to it."""
         entries: list[OutcomeEntry] = []
         values: list[bytes] = []
@@ -100,7 +102,7 @@ class ClaimRunner:
         todo = deque([attempt])
         while todo:
             current = todo.popleft()
-            outcome = self._perform(current, attempt.claim.lease)
+            outcome = self._perform(current, attempt.claim.lease, monitor)
             if outcome is None:
                 break
             outcome, packed = self._packed(current, outcome)
@@ -113,15 +115,15 @@ class ClaimRunner:
                 todo.extend(() if self._in_canvas else self._worker.loader.fused(current, outcome.value or b""))
         return Ended(entries, values, first, is_lost=first is None)
 
-    def _perform(self, attempt: RemoteAttempt, lease: str) -> Outcome | None:
+    def _perform(self, attempt: RemoteAttempt, lease: str, monitor: Monitor) -> Outcome | None:
         """Run one attempt under a lease (a fused node's is that of the one before it); None: the lease is lost."""
         scope = Interruptible(attempt.node.timeout_s)
         with self._worker.leases.running(lease, scope) as held:
             if not held:
                 return None
-            self._worker.monitor.started(attempt)
+            monitor.started(attempt)
             outcome = perform(self._worker.registry, attempt.info, attempt.inputs, scope)
-        self._worker.monitor.ended(attempt, outcome)
+        monitor.ended(attempt, outcome)
         return outcome
 
     def _packed(self, attempt: RemoteAttempt, outcome: Outcome) -> tuple[Outcome, bytes | None]:
@@ -135,21 +137,22 @@ class ClaimRunner:
 
     def _open_map(self, attempt: RemoteAttempt) -> Ended:
         """Open a map's items, some at a time; gives the failure if there are no items to open."""
-        claim, scope = attempt.claim, Interruptible()
-        with self._worker.leases.running(claim.lease, scope), scope:
-            try:
-                items = expand(attempt.inputs)
-            except Exception as error:
-                outcome = failed(error, attempt.node)
-                return Ended([_entry(claim, attempt.node, outcome, None, 0)], [], outcome)
-            for offset in range(claim.opened, max(len(items), 1), ITEMS_PER_CALL):
-                chunk = [self._worker.results.pack(claim.run, item) for item in items[offset : offset + ITEMS_PER_CALL]]
-                counted, messages = self._worker.state.scripts.extend(
-                    run=claim.run, key=claim.key, fence=claim.fence, offset=offset, total=len(items), values=chunk
-                )
-                self._worker.send(messages)
-                if not counted:
-                    break
+        claim = attempt.claim
+        try:
+            items = expand(attempt.inputs)
+        except Exception as error:
+            outcome = failed(error, attempt.node)
+            return Ended([_entry(claim, attempt.node, outcome, None, 0)], [], outcome)
+        # Not interrupted: the last call gives the claim up, and what it asks for is still to be sent. A claim that
+        # is lost before is noticed by the next call.
+        for offset in range(claim.opened, max(len(items), 1), ITEMS_PER_CALL):
+            chunk = [self._worker.results.pack(claim.run, item) for item in items[offset : offset + ITEMS_PER_CALL]]
+            counted, messages = self._worker.state.scripts.extend(
+                run=claim.run, key=claim.key, fence=claim.fence, offset=offset, total=len(items), values=chunk
+            )
+            self._worker.send(messages)
+            if not counted:
+                break
         return Ended([], [], None)
 
 

@@ -125,6 +125,10 @@ class Picked(NamedTuple):
     """Without a claim: the node's status, or ``gone``."""
     wait_s: float
     """It may be claimed so many seconds from now."""
+    is_held: bool
+    """The run was held until its canvas was applied."""
+    starts: bool
+    """This message has started it."""
 
 
 class Scripts:
@@ -168,8 +172,8 @@ class Scripts:
 
     def pick(self, *, worker: str, run: str, key: str) -> Picked:
         """Claim one node, as its own message asks."""
-        claims, messages, status, wait_ms = self._run("pick", locals())
-        return Picked(_claims(claims), _messages(messages), status.decode(), wait_ms / 1000)
+        claims, messages, status, wait_ms, held, starts = self._run("pick", locals())
+        return Picked(_claims(claims), _messages(messages), status.decode(), wait_ms / 1000, bool(held), bool(starts))
 
     def settle(
         self,
@@ -214,8 +218,11 @@ class Scripts:
         swept, messages, due = self._run("sweep", locals())
         return Swept(bool(swept), _messages(messages), due)
 
-    def park(self, *, run: str, message: str) -> str | None:
-        """Have a message sent when a run ends; gives its status (final: nothing is parked), None if it is gone."""
+    def park(self, *, run: str, message: str, replaces: bool = False) -> str | None:
+        """Have a message sent when a run ends, unless there is one already.
+
+        Gives ``parked``; or the status of a run that has ended, and nobody tells of it; or None if it is gone.
+        """
         return _text(self._run("park", locals()))
 
     def told(self, *, run: str) -> None:

@@ -20,8 +20,8 @@ from flowq.standalone import EmbeddedContext
 from flowq.testing import wait_until
 from flowq.testing.fleet import fleet
 from flowq.testing.keyspace import clear
-from tests.conformance.engines.effects import by_node
-from tests.conformance.engines.flows import digests
+from tests.conformance.engines.effects import by_node, effects
+from tests.conformance.engines.flows import digests, maps
 from tests.conformance.engines.shapes import Shape, blast, chain, evaluate, fork_join, montage
 from tests.integration import canvas_flows as flows
 
@@ -39,7 +39,7 @@ def quick() -> Iterator[EmbeddedContext]:
 @pytest.fixture(scope="module")
 def patient() -> Iterator[EmbeddedContext]:
     """Workers that take no message for lost before a test is over."""
-    with fleet(2, [flows, digests], settings={"lease_s": 120, "sweep_s": 0.2}) as started:
+    with fleet(2, [flows, digests, maps], settings={"lease_s": 120, "sweep_s": 0.2}) as started:
         yield started
 
 
@@ -257,6 +257,7 @@ def test_a_node_fails(context, log):
         keys = {name: str(key) for key, name in enumerate(result.nodes)}
         wait_until(lambda: "task-failed" in events(handle.run_id, keys["broken"]), TIMEOUT_S)
         wait_until(lambda: "task-succeeded" in events(handle.run_id, keys["either"]), TIMEOUT_S)
+        assert events(handle.run_id, keys["either"]).count("task-succeeded") == 1, "Celery alone tells of it"
     assert state_of(context, handle.run_id, keys["broken"]) == "FAILURE"
     failure = AsyncResult(f"{handle.run_id}.{keys['broken']}", app=context.celery_app)
     assert (type(failure.result), str(failure.result)) == (ValueError, "told to fail")
@@ -337,3 +338,35 @@ def test_a_healthy_run_needs_no_help(calm, log, shape):
 def test_no_worker_has_died(quick, patient):
     for started in (quick, patient):
         assert all(process.alive for process in started.workers.processes)
+
+
+def test_a_canvas_object_whose_message_is_lost(context, queue, log):
+    result = flows.line(queue.name).canvas(1, log, context=context).apply_async()
+    queue.wait(1)
+    queue.client.delete(queue.name)
+    queue.open()
+    assert result.get(timeout=TIMEOUT_S, follow_parents=False) == 4
+
+
+def test_a_retried_node_ends_as_a_success(calm, log):
+    handle = flows.lucky.submit(1, log, context=calm, dispatch="canvas")
+    assert handle.result(TIMEOUT_S).status is FlowStatus.COMPLETED
+    result = AsyncResult(f"{handle.run_id}.1", app=calm.celery_app)
+    wait_until(lambda: result.state == "SUCCESS", TIMEOUT_S, lambda: result.state)
+
+
+def test_healthy_maps_need_no_help(calm, log):
+    handle = maps.chained.submit(4, context=calm, dispatch="canvas")
+    assert handle.result(TIMEOUT_S).output == 6 + 4 * 12
+    noted = maps.many_noted.submit(50, log, context=calm, dispatch="canvas")
+    assert noted.result(TIMEOUT_S).output == sum(range(50))
+    assert len(effects(log)) == 50
+    assert [lost(calm, run.run_id) for run in (handle, noted)] == [0, 0]
+
+
+def test_a_map_gives_its_lease_up_while_it_sends():
+    settings = {"lease_s": 120, "renew_s": 0.02, "sweep_s": 0.2}
+    with fleet(2, [maps], settings=settings) as context:
+        handle = maps.run_time_list.submit(1500, context=context, dispatch="canvas")
+        assert handle.result(TIMEOUT_S).output == 1500 * 1499
+        assert lost(context, handle.run_id) == 0

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from celery import states
 from celery.exceptions import Ignore
 
 from flowq.core.types import NodeStatus
+from flowq.runtime.canvas.held import find_result, message_of
 from flowq.runtime.canvas.tasks import cut
 from flowq.runtime.runner import ClaimRunner, Ended
 from flowq.runtime.scripts import Claimed, Next, Picked
@@ -27,6 +29,8 @@ def answer(worker: WorkerProcess, task: Any, run: str, key: str, alone: bool) ->
     """
     picked = worker.state.scripts.pick(worker=worker.name, run=run, key=key)
     worker.send(picked.messages)
+    if picked.starts and (result := find_result(task.request, run)) is not None:
+        worker.state.scripts.park(run=run, message=message_of(result), replaces=True)
     if not picked.claims:
         _unclaimed(task, picked)
         return
@@ -35,7 +39,7 @@ def answer(worker: WorkerProcess, task: Any, run: str, key: str, alone: bool) ->
     runner = ClaimRunner(worker, in_canvas=True)
     ended, following = _settled(worker, runner, claim, alone=alone, returns=True)
     _run_inline(worker, runner, following, alone=alone)
-    _end(task, ended, following)
+    _end(task, ended, following, is_held=picked.is_held)
 
 
 def give_back(worker: WorkerProcess, run: str, key: str) -> None:
@@ -96,7 +100,7 @@ def _run_inline(worker: WorkerProcess, runner: ClaimRunner, following: Next, *, 
             worker.leases.drop(claim.lease)
 
 
-def _end(task: Any, ended: Ended, following: Next) -> None:
+def _end(task: Any, ended: Ended, following: Next, *, is_held: bool) -> None:
     """End the task as the node has ended."""
     if ended.is_lost or 0 in following.stale:
         _revoke(task, "the run was cancelled, or the node was given to another worker")
@@ -104,13 +108,25 @@ def _end(task: Any, ended: Ended, following: Next) -> None:
         return  # a map: the run's state goes on when its items have ended
     entry = ended.entries[0]
     if entry["kind"] == "completed":
+        if task.request.retries or entry["alone"]:  # an earlier message may have left another state behind
+            task.backend.store_result(task.request.id, None, states.SUCCESS)
         return
     error = ended.outcome.error if ended.outcome else None
     if entry["retry"]:
         raise task.retry(exc=error, countdown=entry["delay_ms"] / 1000)
     cut(task)
-    if error is not None:  # else it was skipped
-        raise error
+    if error is None:  # it was skipped
+        return
+    if is_held:
+        # Whoever waits for the canvas's last task looks for failures among those before it, and must go by the run.
+        task.send_event("task-failed", exception=repr(error), traceback=_traceback(ended))
+        raise Ignore
+    raise error
+
+
+def _traceback(ended: Ended) -> str:
+    failure = ended.outcome.failure if ended.outcome else None
+    return (failure.traceback if failure else None) or ""
 
 
 def _unclaimed(task: Any, picked: Picked) -> None:

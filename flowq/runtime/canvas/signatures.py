@@ -49,9 +49,10 @@ def lowering_of(context: FlowContext, plan: Plan) -> Lowering:
     return State.of(context).lowering(plan, chords=can_join(context.celery_app))
 
 
-def canvas_of(context: FlowContext, run: str, plan: Plan, regions: list[Region]) -> Any:
-    """Give the canvas that starts a run and ends with its result."""
-    return Signatures(context, context.celery_app, run, plan).with_result(regions)
+def canvas_of(context: FlowContext, run: str, plan: Plan, regions: list[Region]) -> tuple[Any, Any]:
+    """Give the canvas that starts a run and ends with its result, and the signature of that."""
+    signatures = Signatures(context, context.celery_app, run, plan)
+    return signatures.with_result(regions), signatures.result()
 
 
 def flow_signature(

@@ -91,4 +91,4 @@ def register_imported(app: Any) -> None:
 def cut(task: Any) -> None:
     """Have Celery go on with nothing after this task: the run's state decides what runs."""
     request = task.request
-    request.chain = request.chord = request.callbacks = None
+    request.chain = request.chord = request.callbacks = request.errbacks = None

@@ -74,14 +74,17 @@ def register(app: Celery, context: FlowContext) -> None:
 
         name = RESULT
 
-        def run(self, run: str) -> Any:
+        def run(self, run: str, asked: int = 0) -> Any:
+            """Answer; ``asked``: by the run's end, and not by a canvas that has come so far."""
             state = State.of(context)
+            if asked:
+                return _result(context, state, run)
             status = state.scripts.park(run=run, message=_parked(self, run))
             if status is None:
                 raise RunNotFound(f"there is no run {run!r}")
-            if not FlowStatus(status).is_final:
+            if status == "parked":
                 raise Ignore
-            return _result(context, state, run, FlowStatus(status))
+            return _result(context, state, run)
 
         def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
             """Say that the run's end has been told, now that Celery has stored it and gone on."""
@@ -103,7 +106,7 @@ def _parked(task: Any, run: str) -> str:
     """Give the message of ``flowq.result`` that goes on as this task's would."""
     result = task.app.tasks[RESULT]
     queue = (task.request.delivery_info or {}).get("routing_key")
-    signature = result.signature_from_request(task.request, args=(run,), kwargs={}, queue=queue)
+    signature = result.signature_from_request(task.request, args=(run, 1), kwargs={}, queue=queue)
     signature["task"] = RESULT
     signature["immutable"] = True
     for name in ("expires", "time_limit", "soft_time_limit", "headers", "retries", "origin", "exchange", "routing_key"):
@@ -111,13 +114,15 @@ def _parked(task: Any, run: str) -> str:
     return str(json.dumps(signature))  # type: ignore[no-untyped-call] # as the worker would write it
 
 
-def _result(context: FlowContext, state: State, run: str, status: FlowStatus) -> Any:
+def _result(context: FlowContext, state: State, run: str) -> Any:
     """Give the output of an ended run as plain data.
 
     Raises:
         RunFailed: it did not complete.
+        RunNotFound: it is not there any more.
     """
     head = state.head(run)
+    status = FlowStatus(head["status"])
     plan = state.plan(head["plan"])
     if status is not FlowStatus.COMPLETED:
         raise RunFailed(f"run {run} of {head['name']!r} {_story(state, plan, run, status)}")

@@ -1,21 +1,23 @@
 -- pick: call wake_ms lease_ms worker run key
--- Claim one node by its name, as its own message asks. Returns {claims, messages, status, ms to wait}: the node's status
--- if it is not ready ('gone': no such node or run), and how long to wait if it is to be tried again later.
+-- Claim one node by its name, as its own message asks. Returns {claims, messages, status, ms to wait, 1 if its run was
+-- held, 1 if this starts it}: the node's status if it is not ready ('gone': no such node or run), and how long to wait if
+-- it is to be tried again later.
 local run, claims = run_of(header.run), {}
 local replies = key_of('claims', header.call)
 local said = call('GET', replies)
-if said then -- the reply was lost
+if said and run then -- the reply was lost
   claim_again(said, claims)
-  return {claims, wake_ups(), 'running', 0}
+  return {claims, wake_ups(), 'running', 0, run.held and 1 or 0, 1}
 end
 local record = run and string.match(header.key, '^%d+%.?%d*$') and record_of(run, header.key)
-if not record then return {claims, {}, 'gone', 0} end
-if not is_open(run) then return {claims, {}, FINAL[record.status] and record.status or run.status, 0} end
-start_held(run)
+if not record then return {claims, {}, 'gone', 0, 0, 0} end
+local held = run.held and 1 or 0
+if not is_open(run) then return {claims, {}, FINAL[record.status] and record.status or run.status, 0, held, 0} end
+local starts = start_held(run) and 1 or 0
 local due = tonumber(call('ZSCORE', run.base .. ':due', header.key) or '+inf')
 if record.status == 'pending' and record.attempt > 0 then
   local wait = due - now - is_lost_after()
-  if wait > 0 then return {claims, {}, 'pending', wait < 1e12 and wait or 0} end
+  if wait > 0 then return {claims, {}, 'pending', wait < 1e12 and wait or 0, held, starts} end
   record.status, record.fence = 'ready', 0
   write(run, header.key, record)
 end
@@ -26,4 +28,4 @@ if #claims > 0 then
   call('HSET', run.base, 'picked', now, 'passed', math.max(latest, number_or(call('HGET', run.base, 'passed') or nil, 0)))
   call('SET', replies, run.id .. ' ' .. header.key .. ' ' .. claims[1][5] .. ';', 'PX', header.lease_ms)
 end
-return {claims, wake_ups(), record.status, 0}
+return {claims, wake_ups(), record.status, 0, held, starts}

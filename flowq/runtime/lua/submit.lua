@@ -40,6 +40,7 @@ call('HSET', base, 'status', 'pending', 'plan', header.plan, 'queue', header.que
   'remaining', header.total, 'total', header.total, 'name', header.name, 'process_id', header.process_id,
   'submitted', now, 'input', ARGV[2])
 if is_canvas then call('HSET', base, 'canvas', header.canvas) end
+if header.held then call('HSET', base, 'held', 1) end
 if header.parked ~= '' then call('HSET', base, 'then', header.parked) end
 if header.held then
   local kept = math.max(now + header.retention_ms, number_or(call('HGET', plan, 'kept') or nil, 0))

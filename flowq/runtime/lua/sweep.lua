@@ -72,7 +72,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', canvas, '-inf', now, 'LIMIT', 0, BATCH
     next_due = next_due or call('ZRANGE', run.base .. ':due', 0, 0, 'WITHSCORES')[2]
   elseif run then
     local parked = call('HGET', run.base, 'then')
-    if parked then
+    if parked and parked ~= '' then
       send(run, 'then', parked)
       next_due = now + header.wake_ms * 5
     end

@@ -67,12 +67,13 @@ end
 
 -- A canvas that was made but not started: its first message has come now, and the others must be on their way.
 local function start_held(run)
-  if not run.canvas or run.status ~= 'pending' then return end
+  if not run.canvas or run.status ~= 'pending' then return false end
   local held = call('ZRANGEBYSCORE', run.base .. ':due', '+inf', '+inf')
-  if #held == 0 then return end
+  if #held == 0 then return false end
   for _, key in ipairs(held) do expect(run, key, 0) end
   for _, key in ipairs({run.base, run.base .. ':due', key_of('plan', run.plan)}) do call('PERSIST', key) end
   call('HINCRBY', key_of('plan', run.plan), 'runs', 1)
+  return true
 end
 
 -- A drain is one worker slot at work on a queue. So many wake-ups are due as there are ready nodes and free slots; each

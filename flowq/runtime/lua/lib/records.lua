@@ -1,7 +1,7 @@
 -- What the scripts share; it stands before each of them. KEYS[1] is the prefix of all keys, ARGV[1] a JSON header.
 --
 -- A run is these keys (see keys.py); all get a TTL when it ends:
---   run:<id>            hash    status, plan, queue, canvas, remaining, bad_sinks, fence, counters, input, names, times
+--   run:<id>            hash    status, plan, queue, canvas, held, remaining, bad_sinks, fence, counters, input, names, times
 --   run:<id>:nodes      hash    key -> status|attempt|crashes|fence|started|ended|worker|more
 --                               more: PENDING: upstreams not settled yet, and a mark (see delivery); a map that was
 --                               opened: total,opened,settled,broken; when final: the reason if it did not complete
@@ -36,13 +36,13 @@ local function run_of(id)
   local run = runs[id]
   if run == nil then
     local base = key_of('run', id)
-    local head = call('HMGET', base, 'status', 'plan', 'queue', 'retention_ms', 'canvas')
+    local head = call('HMGET', base, 'status', 'plan', 'queue', 'retention_ms', 'canvas', 'held')
     if not head[1] then
       runs[id] = false
       return nil
     end
     run = {id = id, base = base, status = head[1], plan = head[2], queue = head[3], retention = tonumber(head[4]),
-           canvas = head[5], nodes = base .. ':nodes', values = base .. ':values', counts = {}}
+           canvas = head[5], held = head[6], nodes = base .. ':nodes', values = base .. ':values', counts = {}}
     runs[id] = run
   end
   return run or nil
