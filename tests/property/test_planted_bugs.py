@@ -49,7 +49,9 @@ SCRIPTS = {
         "settle", "record.attempt - record.crashes < row", "record.attempt - record.crashes <= row"
     ),
     "a crash counts as a failure": Bug("settle", "record.attempt - record.crashes < row", "record.attempt < row"),
-    "a release counts as an attempt": Bug("settle", "record.attempt = record.attempt - 1", ""),
+    "a release counts as an attempt": Bug(
+        "settle", "'released' then\n      record.attempt = record.attempt - 1", "'released' then"
+    ),
     "a timeout is forgotten": Bug("settle", "outcome.timed_out and 'timed_out' or 'failed'", "'failed'"),
     "a mended failure is kept": Bug("settle", "if record.attempt > 1 then", "if false then"),
     "a value is lost": Bug("settle", "if outcome.value > 0 then", "if outcome.value > 2 then"),
@@ -98,7 +100,9 @@ SCRIPTS = {
     "a lost lease is renewed": Bug(
         "renew", "if holds(is_open(run) and record_of(run, key), tonumber(fence)) then", "if true then"
     ),
-    "a retry never falls due": Bug("sweep", "record.attempt > 0 then", "record.attempt > 1 then"),
+    "a retry never falls due": Bug(
+        "sweep", "tonumber(attempt) and record.attempt > 0", "tonumber(attempt) and record.attempt > 1"
+    ),
     "something is not forgotten": Bug("forget", "':values', ':failures'", "':failures'"),
 }
 

@@ -28,7 +28,7 @@ from flowq.runtime.state import State
 STORIES = 3
 """So many of a run's failures are told in its own."""
 
-_RUN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_RUN_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def register(app: Celery, context: FlowContext) -> None:
@@ -51,7 +51,7 @@ def register(app: Celery, context: FlowContext) -> None:
         ) -> None:
             if not _RUN_ID.fullmatch(self.request.id):
                 raise InputError(
-                    f"flow {flow!r}: the task id {self.request.id!r} cannot name a run; use letters, digits, _ . : -"
+                    f"flow {flow!r}: the task id {self.request.id!r} cannot name a run; use letters, digits, _ . -"
                 )
             found = context.registry.flow(flow, process_id)
             if found is None:

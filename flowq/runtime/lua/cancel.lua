@@ -4,5 +4,8 @@
 -- false.
 local run = run_of(header.run)
 if not run then return false end
-if is_open(run) then finish(run, 'cancelled') end
+if is_open(run) then
+  start_held(run) -- its plan is told of its end, and so of its beginning
+  finish(run, 'cancelled')
+end
 return {run.status, wake_ups()}

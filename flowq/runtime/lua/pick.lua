@@ -2,14 +2,21 @@
 -- Claim one node by its name, as its own message asks. Returns {claims, messages, status, ms to wait, 1 if its run was
 -- held, 1 if this starts it}: the node's status if it is not ready ('gone': no such node or run), and how long to wait if
 -- it is to be tried again later.
-local run, claims = run_of(header.run), {}
+local run, claims = string.match(header.run, '^[%w_.-]+$') and run_of(header.run), {}
+
+-- As flowq writes it, and not "0." or "0.01", which would be a node of its own.
+local function is_key(key)
+  local item = string.match(key, '^%d+%.(%d+)$')
+  return string.match(key, '^%d+$') or (item and (item == '0' or string.match(item, '^[1-9]')))
+end
+
 local replies = key_of('claims', header.call)
 local said = call('GET', replies)
 if said and run then -- the reply was lost
   claim_again(said, claims)
   return {claims, wake_ups(), 'running', 0, run.held and 1 or 0, 1}
 end
-local record = run and string.match(header.key, '^%d+%.?%d*$') and record_of(run, header.key)
+local record = run and is_key(header.key) and record_of(run, header.key)
 if not record then return {claims, {}, 'gone', 0, 0, 0} end
 local held = run.held and 1 or 0
 if not is_open(run) then return {claims, {}, FINAL[record.status] and record.status or run.status, 0, held, 0} end

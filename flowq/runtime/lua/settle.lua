@@ -63,6 +63,7 @@ for position, outcome in ipairs(header.outcomes) do
       call('HSET', run.base .. ':failures', key, outcome.failure)
       if outcome.retry and record.attempt - record.crashes < row_of(run, node)[4] then
         record.status, record.fence = 'pending', 0
+        call('HDEL', run.base, 'unknown:' .. key)
         write(run, key, record)
         announce(run, key, record)
         if outcome.returns then

@@ -42,7 +42,7 @@ call('HSET', base, 'status', 'pending', 'plan', header.plan, 'queue', header.que
 if is_canvas then call('HSET', base, 'canvas', header.canvas) end
 if header.held then call('HSET', base, 'held', 1) end
 if header.parked ~= '' then call('HSET', base, 'then', header.parked) end
-if header.held then
+if header.held and header.total > 0 then
   local kept = math.max(now + header.retention_ms, number_or(call('HGET', plan, 'kept') or nil, 0))
   call('HSET', plan, 'kept', kept)
   if number_or(call('HGET', plan, 'runs') or nil, 0) <= 0 then call('PEXPIREAT', plan, kept) end

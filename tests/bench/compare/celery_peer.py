@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import redis
-from celery import chain, chord, exceptions, group
+from celery import chain, chord, group
 
 from flowq.standalone import EmbeddedServer
 from flowq.standalone.workers import WorkerProcesses
@@ -49,13 +48,8 @@ class CeleryPeer(Peer):
     def prepare(self, shape: Shape) -> Job:
         canvases = self.canvases(shape)
 
-        def run(timeout_s: float) -> list[int]:
-            deadline = time.monotonic() + timeout_s
-            results = [canvas.apply_async() for canvas in canvases]
-            try:
-                found = [self.read(result, max(0.0, deadline - time.monotonic())) for result in results]
-            except exceptions.TimeoutError as error:
-                raise TimeoutError(str(error)) from error
+        def run() -> list[int]:
+            found = [self.read(result) for result in [canvas.apply_async() for canvas in canvases]]
             return found[0] if isinstance(found[0], list) else found
 
         return run
@@ -77,9 +71,9 @@ class CeleryPeer(Peer):
             case Diamonds():
                 return [self.diamond(number) for number in range(shape.count)]
 
-    def read(self, result: Any, timeout_s: float) -> Any:
+    def read(self, result: Any) -> Any:
         """Wait for a result."""
-        return result.get(timeout=timeout_s)
+        return result.get()
 
     def task(self, name: str, *args: Any) -> Any:
         """Give a task whose result the producer reads."""
@@ -132,9 +126,9 @@ class TunedCeleryPeer(CeleryPeer):
     count = 2
     argv = ("--pool", "solo", "--without-mingle", "--without-gossip", "--without-heartbeat")
 
-    def read(self, result: Any, timeout_s: float) -> Any:
+    def read(self, result: Any) -> Any:
         # Else every turn of the wait asks of each task before it, in a call of its own, whether that has failed.
-        return result.get(timeout=timeout_s, follow_parents=False)
+        return result.get(follow_parents=False)
 
     def inner(self, name: str, *args: Any) -> Any:
         return super().inner(name, *args).set(ignore_result=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from typing import Any, Literal
 
@@ -42,14 +41,13 @@ class FlowqPeer(Peer):
             flow.plan()
         inputs = flowq_flows.inputs_of(shape)
 
-        def run(timeout_s: float) -> list[int]:
-            deadline = time.monotonic() + timeout_s
+        def run() -> list[int]:
             handles: list[Any] = [
                 flow.submit(*given, context=self._context, dispatch=self._dispatch) for given in inputs
             ]
             found = []
             for handle in handles:
-                result = handle.result(max(0.0, deadline - time.monotonic()))
+                result = handle.result()
                 if result.status is not FlowStatus.COMPLETED:
                     raise RuntimeError(f"{self.name}: {handle} has {result.status}: {result.error}")
                 found.append(result.output)

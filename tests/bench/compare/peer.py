@@ -15,13 +15,11 @@ from flowq.standalone import EmbeddedServer
 from flowq.standalone.workers import WorkerProcesses
 from tests.bench.compare.shapes import Diamonds, Shape
 
-Job: TypeAlias = Callable[[float], list[int]]
-"""Runs a prepared shape: takes the seconds that it may need, and gives the results, or raises TimeoutError."""
+Job: TypeAlias = Callable[[], list[int]]
+"""Runs a prepared shape and gives the results. It need not come to an end."""
 
 WARM = Diamonds(4)
 """Run before the clock starts: connections stand, and workers that were stopped are back."""
-
-WARM_S = 30.0
 
 
 class Peer(ABC):
@@ -57,7 +55,7 @@ class Peer(ABC):
         self.start()
 
     def warm_up(self) -> None:
-        self.prepare(WARM)(WARM_S)
+        self.prepare(WARM)()
 
     def pause(self) -> None:
         self._signal(signal.SIGSTOP)

@@ -148,8 +148,8 @@ class Desk:
         """Record the outcome of a node's own task, which is no drain; gives the inline nodes that follow."""
         return self.settle(Outcome(claim.run, claim.key, claim.fence, kind, **how), token="")
 
-    def park(self, message: str, run: str = "r") -> str | None:
-        found: str | None = self._send("park", run=run, message=message)
+    def park(self, message: str, run: str = "r", *, replaces: bool = False) -> str | None:
+        found: str | None = self._send("park", run=run, message=message, replaces=replaces)
         return found
 
     def told(self, run: str = "r") -> None:

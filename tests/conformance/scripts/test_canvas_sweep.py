@@ -106,8 +106,8 @@ class TestParked:
 
     def test_it_is_sent_when_the_run_ends(self, desk: Desk) -> None:
         desk.submit_canvas(chain(1))
-        assert desk.park(self.THEN.document) == "pending"
-        assert desk.again() == "pending"
+        assert desk.park(self.THEN.document) == "parked"
+        assert desk.again() == "parked"
         assert complete(desk, "0") == [self.THEN]
         assert desk.again().messages == []
 
@@ -131,7 +131,20 @@ class TestParked:
             assert desk.again().messages == []
         desk.told()
         assert desk.again() is None
-        assert (desk.watched(), desk.head("then"), desk.status()) == ({}, None, "completed")
+        assert (desk.watched(), desk.head("then"), desk.status()) == ({}, "", "completed")
+        assert desk.park(self.THEN.document) == "parked", "somebody has told"
+
+    def test_the_first_one_stays(self, desk: Desk) -> None:
+        desk.submit_canvas(chain(1), parked=self.THEN.document)
+        assert desk.park("another") == "parked"
+        assert complete(desk, "0") == [self.THEN]
+
+    def test_unless_it_is_to_be_replaced(self, desk: Desk) -> None:
+        desk.submit_canvas(chain(1), parked="another")
+        assert desk.park(self.THEN.document, replaces=True) == "parked"
+        assert complete(desk, "0") == [self.THEN]
+        assert desk.park("too late", replaces=True) == "parked"
+        assert desk.head("then") == self.THEN.document
 
     def test_when_the_run_is_cancelled(self, desk: Desk) -> None:
         desk.submit_canvas(chain(1), parked=self.THEN.document)

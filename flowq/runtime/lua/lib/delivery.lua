@@ -39,12 +39,19 @@ local function enqueue(run, key, record, row)
   touched[queue] = true
 end
 
+-- A segment that begins with this node can no longer be sent as a whole: its other heads go by themselves.
+local function stand_apart(run, key)
+  local segment = run.canvas and string.match(canvas_field(run, key) or '', '^(%d+) ')
+  if segment then call('HSET', run.base, 'apart:' .. segment, 1) end
+end
+
 -- READY because its upstreams are settled: in a canvas, Celery may be about to send it, or a segment begins with it.
 local function release(run, key, record, row)
   if not run.canvas then return enqueue(run, key, record, row) end
   local place = canvas_field(run, key) or ''
   local segment, heads = string.match(place, '^(%d+) (%d+)$')
-  if place == 'i' or record.more == '!' or (record.more == '~' and not segment) then return enqueue(run, key, record, row) end
+  local is_apart = segment and call('HEXISTS', run.base, 'apart:' .. segment) == 1
+  if place == 'i' or is_apart or record.more == '!' or (record.more == '~' and not segment) then return enqueue(run, key, record, row) end
   record.status, record.fence = 'ready', 0
   if segment then record.more = '' end
   write(run, key, record)

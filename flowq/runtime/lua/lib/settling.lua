@@ -93,11 +93,11 @@ end
 
 -- Follow one entry of the todo list along the downstream edges; gives the cursor where the budget ended, if it did.
 local function follow(run, node, status, cursor, only_required)
-  local downstream, mark = row_of(run, node)[9], ''
+  local downstream, outcome = row_of(run, node)[9], ''
   if status == 'alone' then
-    status, mark = 'completed', '~'
+    status, outcome = 'completed', '~'
   elseif status ~= 'completed' then
-    mark = run.canvas and '!' or ''
+    outcome = run.canvas and '!' or ''
   end
   for position = cursor + 1, #downstream, 2 do
     if budget <= 0 then return position - 1 end
@@ -106,10 +106,13 @@ local function follow(run, node, status, cursor, only_required)
     local record = record_of(run, key)
     if not FINAL[record.status] then
       if required and status ~= 'completed' then
+        stand_apart(run, key)
         settle(run, key, record, CASCADE[status], CASCADE[status])
       elseif not only_required then
+        if status ~= 'completed' then stand_apart(run, key) end
         local left, before = string.match(record.more, '^(%d+)(.?)$')
-        left, mark = tonumber(left) - 1, (before == '' or mark == '!') and mark or before
+        left = tonumber(left) - 1
+        local mark = (before == '' or outcome == '!') and outcome or before
         record.more = left > 0 and left .. mark or mark
         if left > 0 then
           write(run, key, record)
