@@ -150,6 +150,16 @@ def test_leaks(flowq_context):
 def test_the_workers_know_the_modules_that_the_ini_file_lists(project):
     project.write("pytest.ini", "[pytest]\nflowq_include = shop_flows\nflowq_workers = 1\n")
     project.write(
+        "conftest.py",
+        """
+import pytest
+
+@pytest.fixture(scope="session")
+def flowq_settings():
+    return {"unknown_s": 0.2}  # nobody will come who knows it
+""",
+    )
+    project.write(
         "test_shop.py",
         """
 from flowq import FailureKind, flow, task
