@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -41,8 +40,9 @@ class CeleryPeer(Peer):
             self._started = started.pop_all()
 
     def stop(self) -> None:
-        gc.collect()  # results that are forgotten unsubscribe: now, not when the server is gone
         self.workers.stop(grace_s=0)
+        # Results unsubscribe when they are forgotten, which may be when the server has long been gone.
+        self.app.backend.result_consumer.subscribed_to.clear()
         self._started.close()
 
     def prepare(self, shape: Shape) -> Job:

@@ -161,10 +161,10 @@ QUICK = (
     Workload("W1", "10 chains of 100", Chains(100, 10)),
     Workload("W2", "fan-in of 100", FanIn(100), times=5),
     Workload("W2", "fan-in of 1,000", FanIn(1_000)),
-    Workload("W3", "2,000 independent", Independent(2_000)),
+    Workload("W3", "1,000 independent", Independent(1_000)),
     Workload("W4", "layers, 10 × 50", Layered(10, 50), note=_BARRIERS),
-    Workload("W5", "tree of 256", Tree(256)),
-    Workload("W6", "200 diamonds at once", Diamonds(200)),
+    Workload("W5", "tree of 128", Tree(128)),
+    Workload("W6", "100 diamonds at once", Diamonds(100)),
     Workload("W6", "a diamond, p50 of 30", Diamonds(1), times=30),
 )
 
