@@ -19,6 +19,9 @@ CARRIED = 5
 """A segment's messages carry what follows them, and again in every step. They may be so many times as large by that as
 without, and have besides what each edge of a join carries: so the bytes of a run grow as its nodes and edges do."""
 
+MAX_NESTED = 5
+"""Celery takes one more of its pool of 10 connections for a chord in a header, and waits for ever if none is there."""
+
 ENVELOPE = 1100
 """Bytes of a message, besides the signatures that it carries."""
 
@@ -50,12 +53,14 @@ class Size:
     ends: int = 1
     joined: int = 0
     """The edges between its parts."""
+    nested: int = 0
+    """How deep chords stand in the headers of chords."""
 
     @property
     def fits(self) -> bool:
         """Whether it may be published as one segment."""
         allowed = CARRIED * ENVELOPE * self.messages + (SIGNATURE + ENVELOPE) * self.joined
-        return ENVELOPE + self.largest <= MAX_MESSAGE and self.carried <= allowed
+        return ENVELOPE + self.largest <= MAX_MESSAGE and self.carried <= allowed and self.nested <= MAX_NESTED
 
 
 Pieces: TypeAlias = tuple[list[Region], bool]
@@ -140,6 +145,7 @@ def _in_base64(length: int) -> int:
 
 def _in_series(sizes: list[Size]) -> Size:
     messages = embedded = carried = largest = joined = heads = 0
+    nested = max(part.nested + (part.ends > 1 and position < len(sizes) - 1) for position, part in enumerate(sizes))
     for part in reversed(sizes):  # each message of a part carries all that follows it
         carried += part.carried + part.messages * embedded
         largest = max(largest, part.largest + embedded)
@@ -147,7 +153,7 @@ def _in_series(sizes: list[Size]) -> Size:
         messages += part.messages
         joined += part.joined + part.ends * heads
         heads = part.heads
-    return Size(messages, embedded, carried, largest, heads, sizes[-1].ends, joined)
+    return Size(messages, embedded, carried, largest, heads, sizes[-1].ends, joined, nested)
 
 
 def _in_parallel(region: Parallel, sizes: list[Size]) -> Size:
@@ -161,6 +167,7 @@ def _in_parallel(region: Parallel, sizes: list[Size]) -> Size:
         sum(part.heads for part in sizes),
         sum(part.ends for part in sizes),
         sum(part.joined for part in sizes),
+        max(part.nested for part in sizes),
     )
 
 

@@ -113,6 +113,7 @@ def _on_unknown_task(drains: Drains, message: Any) -> None:
     logger.warning("this worker does not know %s, a node's task; it waits for one that does", message.headers["task"])
     try:
         node.give_back(drains.process(), run, key)
+        drains.app.backend.forget(message.headers["id"])  # Celery has stored a failure
     except RedisError as error:
         logger.warning("the node could not be given back (%s); the sweep will have its message sent again", error)
 
@@ -121,7 +122,7 @@ class Drains:
     """Gives the drains of each process of a worker what they need: one WorkerProcess, made after the fork."""
 
     def __init__(self, app: Celery, context: FlowContext) -> None:
-        self._app, self._context = app, context
+        self.app, self._context = app, context
         self.hostname = "worker"
         self.events_on = mmap.mmap(-1, 1)
         """Whether anybody listens to events: one byte of memory that the parent shares with its forked children."""
@@ -143,7 +144,7 @@ class Drains:
             logger.warning("the state store does not answer yet (%s)", error)
 
     def _make(self) -> WorkerProcess:
-        monitor = CeleryMonitor(self._app, self.hostname, lambda: bool(self.events_on[0]))
+        monitor = CeleryMonitor(self.app, self.hostname, lambda: bool(self.events_on[0]))
         process = WorkerProcess(self._context, self.hostname, monitor)
         is_pool_child = current_process().name != "MainProcess"
 

@@ -50,6 +50,10 @@ class Keys:
         """A sorted set: drains at work or about to start, by when they are taken for lost (ms)."""
         return f"{self.prefix}:queue:{queue}:drains"
 
+    def picks(self, queue: str) -> str:
+        """A hash: when a node's own message last came (ms), and the latest due time of those that have come."""
+        return f"{self.prefix}:queue:{queue}:picks"
+
     @property
     def workers(self) -> str:
         """A sorted set: workers by when they are taken for dead (ms)."""

@@ -370,3 +370,12 @@ def test_a_map_gives_its_lease_up_while_it_sends():
         handle = maps.run_time_list.submit(1500, context=context, dispatch="canvas")
         assert handle.result(TIMEOUT_S).output == 1500 * 1499
         assert lost(context, handle.run_id) == 0
+
+
+def test_a_producer_keeps_nothing_of_what_it_has_published(calm, log):
+    backend = calm.celery_app.backend
+    before = len(backend.result_consumer.subscribed_to)
+    shape = blast(40)
+    handle = digests.as_class_form(shape).submit({"log": log}, context=calm, dispatch="canvas")
+    assert handle.result(TIMEOUT_S).status is FlowStatus.COMPLETED
+    assert len(backend.result_consumer.subscribed_to) == before

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from flowq.plan import EdgeKind, Lowering, Plan, lower, region_from_json
+from flowq.plan.cutting import MAX_NESTED, Cutter
 from flowq.plan.order import cover, invert
 from flowq.plan.regions import JOIN, Parallel, Series, nodes_of, regions, to_json
 from tests.property.lowered import ancestors, check, graph, resolved, segments_of, show, upstreams_of
@@ -330,3 +331,11 @@ class TestLarge:
         assert sorted(nodes_of(region)) == list(range(len(plan)))
         assert isinstance(to_json(region), list)
         assert ancestors(upstreams_of(plan))[-1].bit_count() == len(plan) - 1
+
+
+def test_chords_stand_in_headers_only_so_deep() -> None:
+    """Celery would wait for ever for another connection."""
+    leaves = 1024
+    plan = graph(*([] for _ in range(leaves)), *([2 * node, 2 * node + 1] for node in range(leaves - 1)))
+    cutter = Cutter(plan, chords=True)
+    assert max(cutter.size(segment.region).nested for segment in lower(plan).segments) == MAX_NESTED

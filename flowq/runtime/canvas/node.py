@@ -108,7 +108,7 @@ def _end(task: Any, ended: Ended, following: Next, *, is_held: bool) -> None:
         return  # a map: the run's state goes on when its items have ended
     entry = ended.entries[0]
     if entry["kind"] == "completed":
-        if task.request.retries or entry["alone"]:  # an earlier message may have left another state behind
+        if task.request.retries:  # these have left another state behind
             task.backend.store_result(task.request.id, None, states.SUCCESS)
         return
     error = ended.outcome.error if ended.outcome else None

@@ -30,9 +30,7 @@ if record.status == 'pending' and record.attempt > 0 then
 end
 claim(run, header.key, claims)
 if #claims > 0 then
-  -- What stood before it in a queue has been taken, too.
-  local latest = record.attempt == 0 and due < math.huge and due or 0
-  call('HSET', run.base, 'picked', now, 'passed', math.max(latest, number_or(call('HGET', run.base, 'passed') or nil, 0)))
+  note_pick(run, header.key, record.attempt == 0 and due < math.huge and due or 0)
   call('SET', replies, run.id .. ' ' .. header.key .. ' ' .. claims[1][5] .. ';', 'PX', header.lease_ms)
 end
 return {claims, wake_ups(), record.status, 0, held, starts}

@@ -58,7 +58,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', canvas, '-inf', now, 'LIMIT', 0, BATCH
       local record = record_of(run, key)
       if not record or (record.status ~= 'ready' and not (record.status == 'pending' and record.attempt > 0)) then
         call('ZREM', run.base .. ':due', key)
-      elseif is_lost(run, due) then
+      elseif is_lost(run, key, due) then
         local times = call('HINCRBY', run.base, 'lost:' .. key, 1)
         call('HINCRBY', run.base, 'lost', 1)
         enqueue(run, key, record, row_of(run, (split(key))))

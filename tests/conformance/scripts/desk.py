@@ -311,7 +311,7 @@ class Desk:
         """Let messages be late, and none of the others have come for long."""
         self.make_due(self.keys.due(run), *keys)
         self.make_due(self.keys.canvas, run)
-        self.client.hset(self.keys.run(run), "picked", 1)
+        self.client.hset(self.keys.picks("main"), "last", 1)
 
     def lose(self, *keys: str, run: str = "r") -> list[Delivery]:
         """Let messages be lost, and sweep; gives what is to be sent."""

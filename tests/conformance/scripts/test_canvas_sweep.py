@@ -30,7 +30,7 @@ class TestSweep:
     def test_what_waits_its_turn_is_not_lost(self, desk: Desk) -> None:
         desk.submit_canvas(fan_in(3))
         claims = [desk.take("0"), desk.take("1")]
-        desk.client.hset(desk.keys.run("r"), "passed", 0)  # as if they had stood before it in the queue
+        desk.client.hset(desk.keys.picks("main"), "passed", 0)  # as if they had stood before it in the queue
         desk.make_late("2")
         before = desk.client.time()[0] * 1000
         assert desk.sweep().messages == [], "all slots are taken"
@@ -43,7 +43,7 @@ class TestSweep:
     def test_nor_while_others_come(self, desk: Desk) -> None:
         desk.submit_canvas(fan_in(3))
         desk.answer(desk.take("0"))
-        desk.client.hset(desk.keys.run("r"), "passed", 0)
+        desk.client.hset(desk.keys.picks("main"), "passed", 0)
         desk.make_due(desk.keys.due("r"), "2")
         desk.make_due(desk.keys.canvas, "r")
         assert desk.sweep().messages == []

@@ -61,15 +61,27 @@ local function release(run, key, record, row)
   end
 end
 
+local function queue_of(run, key)
+  local queue = row_of(run, (split(key)))[2]
+  return queue ~= '' and queue or run.queue
+end
+
 -- Whether the message of a node that was due at a time is lost, and does not just wait its turn: those of later nodes
 -- have come, or none has come for long though there are free slots.
-local function is_lost(run, due)
-  local progress = call('HMGET', run.base, 'picked', 'passed', 'submitted')
+local function is_lost(run, key, due)
+  local progress = call('HMGET', key_of('queue', queue_of(run, key), 'picks'), 'last', 'passed')
   if number_or(progress[2] or nil, 0) > due + is_lost_after() then return true end
   local slots = 0
   for _, of_worker in ipairs(call('HVALS', key_of('queue', run.queue, 'slots'))) do slots = slots + tonumber(of_worker) end
   if slots > 0 and call('ZCARD', key_of('leases')) >= slots then return false end
-  return tonumber(progress[1] or progress[3]) + is_lost_after() <= now
+  return number_or(progress[1] or nil, 0) + is_lost_after() <= now
+end
+
+-- A node's own message has come: what stood before it in its queue has been taken, too.
+local function note_pick(run, key, due)
+  local picks = key_of('queue', queue_of(run, key), 'picks')
+  call('HSET', picks, 'last', now, 'passed', math.max(due, number_or(call('HGET', picks, 'passed') or nil, 0)))
+  call('PEXPIRE', picks, 86400000)
 end
 
 -- A canvas that was made but not started: its first message has come now, and the others must be on their way.
