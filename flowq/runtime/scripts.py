@@ -179,16 +179,16 @@ class Scripts:
         self,
         *,
         worker: str,
-        token: str,
-        queue: str,
-        process: int,
-        thread: int,
-        busy: int,
-        inline: bool,
         outcomes: Sequence[OutcomeEntry],
+        inline: bool,
         values: Sequence[bytes] = (),
+        token: str = "",
+        queue: str = "",
+        process: int = 0,
+        thread: int = 0,
+        busy: int = 0,
     ) -> Next:
-        """Record outcomes and take the next nodes."""
+        """Record outcomes and take the next nodes; who is no drain (no token) gets inline nodes at most."""
         claims, messages, stale, unfinished = self._run("settle", locals(), values)
         return Next(_claims(claims), _messages(messages), stale, [run.decode() for run in unfinished])
 

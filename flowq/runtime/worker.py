@@ -65,9 +65,6 @@ class WorkerProcess:
             worker=self.name,
             queue=drain[0],
             token=drain[1],
-            process=0,
-            thread=0,
-            busy=0,
             inline=False,
             outcomes=[outcome],
         )

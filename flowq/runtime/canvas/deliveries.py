@@ -21,7 +21,7 @@ _PUBLISHING = Lock()
 def publish(context: FlowContext, app: Any, delivery: Delivery) -> None:
     """Publish what a script asks for; raises what Celery raises if the broker does not take it."""
     if delivery.key == "then":
-        _publish(app, app.signature(json.loads(delivery.document)))
+        app.signature(json.loads(delivery.document)).apply_async(add_to_parent=False)
         return
     plan = State.of(context).plan(delivery.plan)
     know(app, plan)

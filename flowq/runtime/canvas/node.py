@@ -48,16 +48,7 @@ def give_back(worker: WorkerProcess, run: str, key: str) -> None:
     worker.send(picked.messages)
     for claim in picked.claims:
         ended = ClaimRunner(worker).unknown(claim)
-        following = worker.state.scripts.settle(
-            worker=worker.name,
-            token="",
-            queue="",
-            process=0,
-            thread=0,
-            busy=0,
-            inline=False,
-            outcomes=ended.entries,
-        )
+        following = worker.state.scripts.settle(worker=worker.name, inline=False, outcomes=ended.entries)
         worker.send(following.messages)
 
 
@@ -68,15 +59,7 @@ def _settled(
     try:
         ended = runner.run(claim, alone=alone, returns=returns)
         following = worker.state.scripts.settle(
-            worker=worker.name,
-            token="",
-            queue="",
-            process=0,
-            thread=0,
-            busy=0,
-            inline=True,
-            outcomes=ended.entries,
-            values=ended.values,
+            worker=worker.name, inline=True, outcomes=ended.entries, values=ended.values
         )
     finally:
         worker.leases.drop(claim.lease)

@@ -11,7 +11,7 @@ if map.total < 0 then
   map.total = header.total
   count(run, 'total', header.total)
 end
-local queue = row[2] ~= '' and row[2] or run.queue
+local queue = queue_of(run, row)
 local list = key_of('queue', queue, row[1] == 'thread' and 'thread' or 'process')
 local last = math.min(#ARGV, 1 + map.total - header.offset)
 for first = 2 + map.opened - header.offset, last, 500 do

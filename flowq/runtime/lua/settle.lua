@@ -3,8 +3,8 @@
 -- An outcome: {run, key, fence, kind, value, failure, retry, delay_ms, timed_out, fused, alone, returns}; `value` is the
 -- position in ARGV. In a canvas, `alone`: its message stood outside of its segment; `returns`: for a retry, that its
 -- message comes again by itself.
--- `inline`: the caller can take inline nodes; without a token, it is no drain and takes nothing else. Replay: a fence holds once. Returns {claims, wake-ups, positions of outcomes
--- that no longer counted, unfinished runs}.
+-- `inline`: the caller can take inline nodes; without a token, it is no drain and takes nothing else. Replay: a fence
+-- holds once. Returns {claims, messages, positions of outcomes that no longer counted, unfinished runs}.
 takes_inline = header.inline
 local stale = {}
 for _, outcome in ipairs(header.outcomes) do

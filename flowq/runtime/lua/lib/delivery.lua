@@ -24,6 +24,15 @@ end
 
 local function canvas_field(run, name) return call('HGET', key_of('plan', run.plan), 'c' .. run.canvas .. ':' .. name) end
 
+local function queue_of(run, row) return row[2] ~= '' and row[2] or run.queue end
+
+-- Of all workers that serve a queue.
+local function slots_of(queue)
+  local slots = 0
+  for _, of_worker in ipairs(call('HVALS', key_of('queue', queue, 'slots'))) do slots = slots + tonumber(of_worker) end
+  return slots
+end
+
 -- READY, and to be delivered to whoever comes first.
 local function enqueue(run, key, record, row)
   record.status, record.fence = 'ready', 0
@@ -33,7 +42,7 @@ local function enqueue(run, key, record, row)
     send(run, key, '')
     return
   end
-  local queue = row[2] ~= '' and row[2] or run.queue
+  local queue = queue_of(run, row)
   local lane = row[1] == 'thread' and 'thread' or 'process'
   call('RPUSH', key_of('queue', queue, lane), run.id .. ' ' .. key)
   touched[queue] = true
@@ -51,7 +60,9 @@ local function release(run, key, record, row)
   local place = canvas_field(run, key) or ''
   local segment, heads = string.match(place, '^(%d+) (%d+)$')
   local is_apart = segment and call('HEXISTS', run.base, 'apart:' .. segment) == 1
-  if place == 'i' or is_apart or record.more == '!' or (record.more == '~' and not segment) then return enqueue(run, key, record, row) end
+  if place == 'i' or is_apart or record.more == '!' or (record.more == '~' and not segment) then
+    return enqueue(run, key, record, row)
+  end
   record.status, record.fence = 'ready', 0
   if segment then record.more = '' end
   write(run, key, record)
@@ -61,25 +72,20 @@ local function release(run, key, record, row)
   end
 end
 
-local function queue_of(run, key)
-  local queue = row_of(run, (split(key)))[2]
-  return queue ~= '' and queue or run.queue
-end
-
 -- Whether the message of a node that was due at a time is lost, and does not just wait its turn: those of later nodes
 -- have come, or none has come for long though there are free slots.
 local function is_lost(run, key, due)
-  local progress = call('HMGET', key_of('queue', queue_of(run, key), 'picks'), 'last', 'passed')
+  local queue = queue_of(run, row_of(run, (split(key))))
+  local progress = call('HMGET', key_of('queue', queue, 'picks'), 'last', 'passed')
   if number_or(progress[2] or nil, 0) > due + is_lost_after() then return true end
-  local slots = 0
-  for _, of_worker in ipairs(call('HVALS', key_of('queue', run.queue, 'slots'))) do slots = slots + tonumber(of_worker) end
+  local slots = slots_of(queue)
   if slots > 0 and call('ZCARD', key_of('leases')) >= slots then return false end
   return number_or(progress[1] or nil, 0) + is_lost_after() <= now
 end
 
 -- A node's own message has come: what stood before it in its queue has been taken, too.
 local function note_pick(run, key, due)
-  local picks = key_of('queue', queue_of(run, key), 'picks')
+  local picks = key_of('queue', queue_of(run, row_of(run, (split(key)))), 'picks')
   call('HSET', picks, 'last', now, 'passed', math.max(due, number_or(call('HGET', picks, 'passed') or nil, 0)))
   call('PEXPIRE', picks, 86400000)
 end
@@ -103,9 +109,7 @@ local function wake_ups()
     local drains = key_of('queue', queue, 'drains')
     call('ZREMRANGEBYSCORE', drains, '-inf', now)
     local waiting = call('LLEN', key_of('queue', queue, 'process')) + call('LLEN', key_of('queue', queue, 'thread'))
-    local slots = 0
-    for _, of_worker in ipairs(call('HVALS', key_of('queue', queue, 'slots'))) do slots = slots + tonumber(of_worker) end
-    local free = math.max(1, slots) - call('ZCARD', drains)
+    local free = math.max(1, slots_of(queue)) - call('ZCARD', drains)
     for number = 1, waiting do
       local token = header.call .. '-' .. queue .. '-' .. number
       if not call('ZSCORE', drains, token) then -- else this call is repeated, and nobody has sent it
