@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -210,9 +211,11 @@ def test_a_cancelled_run_fails_the_task(sig, context, path, log):
     last = sig.task(flows.write_down, path=str(ended))
     result = chain(sig.flow(flows.gated, 1, str(path), log), last).apply_async()
     wait_until(lambda: effects(log), TIMEOUT_S)
-    assert context.client.handle(result.parent.id).cancel() is FlowStatus.CANCELLED
-    with pytest.raises(RunFailed, match="'gated' was cancelled"):
-        result.parent.get(timeout=TIMEOUT_S)
+    with ThreadPoolExecutor() as pool:  # somebody waits in the same process
+        waiting = pool.submit(result.parent.get, timeout=TIMEOUT_S)
+        assert context.client.handle(result.parent.id).cancel() is FlowStatus.CANCELLED
+        with pytest.raises(RunFailed, match="'gated' was cancelled"):
+            waiting.result()
     assert not ended.exists()
     assert [effect.node for effect in effects(log)] == ["gate"]
 
