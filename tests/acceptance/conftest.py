@@ -41,6 +41,8 @@ class Command:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
+                # What a shell starts in the background ignores Ctrl-C, and so would its children, these tests' too.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     @property
