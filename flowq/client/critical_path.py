@@ -23,7 +23,7 @@ from flowq.core.errors import StateError
 from flowq.core.result import NodeResult
 from flowq.plan import Node, Plan
 from flowq.runtime.keys import Keys
-from flowq.runtime.machine import Ref
+from flowq.runtime.events import Ref
 from flowq.runtime.missing import label
 from flowq.runtime.state import Record
 

@@ -15,7 +15,7 @@ from flowq.core.errors import RunNotFound
 from flowq.core.result import FlowResult, NodeResult
 from flowq.core.types import FlowStatus, NodeStatus
 from flowq.results.codec import decode
-from flowq.runtime.machine import Ref
+from flowq.runtime.events import Ref
 from flowq.runtime.messages import send
 from flowq.runtime.missing import label
 from flowq.runtime.state import State

@@ -15,7 +15,7 @@ from flowq.core.types import FlowStatus, MissingReason, NodeStatus
 from flowq.plan import Plan
 from flowq.results import ResultsManager
 from flowq.results.codec import list_of
-from flowq.runtime.machine import Ref
+from flowq.runtime.events import Ref
 from flowq.runtime.missing import Ending, label, missing_of
 from flowq.runtime.outcome import RunHead, result_of
 from flowq.runtime.state import Record, State

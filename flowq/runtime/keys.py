@@ -60,9 +60,13 @@ class Keys:
         return f"{self.prefix}:workers"
 
     @property
-    def leases(self) -> str:
-        """A sorted set: ``run node fence`` by expiry (ms)."""
-        return f"{self.prefix}:leases"
+    def holders(self) -> str:
+        """A sorted set: processes that hold claims, by when they are taken for dead (ms)."""
+        return f"{self.prefix}:holders"
+
+    def leases(self, holder: str) -> str:
+        """A sorted set: the claims of a process, ``run node fence``, by when they were made (ms)."""
+        return f"{self.prefix}:leases:{holder}"
 
     @property
     def timers(self) -> str:

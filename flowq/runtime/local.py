@@ -20,10 +20,10 @@ from flowq.execution import Interruptible, ProcessDied, ProcessPoolManager, Time
 from flowq.plan import Node, Plan
 from flowq.results import ResultsManager
 from flowq.results.codec import list_of
-from flowq.runtime import machine
+from flowq.runtime import events, machine
 from flowq.runtime.attempt import Outcome, expand, failed, perform, perform_async, timed_out
 from flowq.runtime.inputs import ABSENT, Inputs, encode_input
-from flowq.runtime.machine import Ref
+from flowq.runtime.events import Ref
 from flowq.runtime.missing import Ending, label, missing_of
 from flowq.runtime.outcome import RunHead, result_of
 
@@ -119,23 +119,23 @@ class _Run:
         assert result is not None
         return result
 
-    def _apply(self, event: machine.Event) -> None:
+    def _apply(self, event: events.Event) -> None:
         self._obey(machine.apply(self._state, event))
         self._launch()
 
-    def _obey(self, commands: list[machine.Command]) -> None:
+    def _obey(self, commands: list[events.Command]) -> None:
         for command in commands:
             match command:
-                case machine.Enqueue(ref):
+                case events.Enqueue(ref):
                     self._slots[self._state.spec(ref).placement].ready.append(ref)
-                case machine.SetTimer(ref, attempt, failures):
+                case events.SetTimer(ref, attempt, failures):
                     asked = self._waits.pop(ref, None)
                     delay = self._state.spec(ref).retry.delay(failures, random.random()) if asked is None else asked
                     loop = asyncio.get_running_loop()
-                    self._timers.add(loop.call_later(delay, self._apply, machine.Due(ref, attempt)))
-                case machine.Announce(ref):
+                    self._timers.add(loop.call_later(delay, self._apply, events.Due(ref, attempt)))
+                case events.Announce(ref):
                     self._times.setdefault(ref, _Times()).ended = datetime.now(UTC)
-                case machine.End():
+                case events.End():
                     self._ended.set()
 
     def _launch(self) -> None:
@@ -143,7 +143,7 @@ class _Run:
             while slots.free and slots.ready:
                 slots.free -= 1
                 ref = slots.ready.popleft()
-                machine.apply(self._state, machine.Claim(ref))
+                machine.apply(self._state, events.Claim(ref))
                 self._times[ref] = _Times(datetime.now(UTC))
                 task = asyncio.create_task(self._attempt(ref, slots))
                 self._tasks.add(task)
@@ -152,7 +152,7 @@ class _Run:
     async def _attempt(self, ref: Ref, slots: _Slots) -> None:
         fence = self._state.nodes[ref].fence
         node = self._state.spec(ref)
-        event: machine.Event
+        event: events.Event
         try:
             inputs = self._inputs(ref, node)
             if node.is_map and ref.item < 0:
@@ -161,7 +161,7 @@ class _Run:
                 info = AttemptInfo(self._id, label(self._plan, ref), self._state.nodes[ref].attempt)
                 event = self._record(ref, fence, await self._perform(node, info, inputs))
         except ProcessDied:
-            event = machine.Expire(ref, fence)
+            event = events.Expire(ref, fence)
             crashes = self._state.nodes[ref].crashes + 1
             message = f"{crashes} attempts died with their worker; the last one in a child process"
             self._failures[ref] = Failure(kind=FailureKind.LOST, type="flowq.WorkerLost", message=message)
@@ -192,12 +192,12 @@ class _Run:
         named = any(edge.upstream == upstream and edge.name for edge in inputs.node.edges)
         return named and not inputs.is_missing(upstream)
 
-    def _expand(self, ref: Ref, fence: int, inputs: Inputs) -> machine.Event:
+    def _expand(self, ref: Ref, fence: int, inputs: Inputs) -> events.Event:
         items = expand(inputs)
         self._items[ref.node] = items
-        return machine.Extend(ref, fence, 0, len(items), len(items))
+        return events.Extend(ref, fence, 0, len(items), len(items))
 
-    def _record(self, ref: Ref, fence: int, outcome: Outcome) -> machine.Event:
+    def _record(self, ref: Ref, fence: int, outcome: Outcome) -> events.Event:
         """Keep what the attempt gave and give the event that says so."""
         if outcome.value is not None:
             try:
@@ -206,13 +206,13 @@ class _Run:
                 outcome = failed(error, self._state.spec(ref))
             else:
                 self._failures.pop(ref, None)
-                return machine.Complete(ref, fence)
+                return events.Complete(ref, fence)
         if outcome.failure is None:
-            return machine.Skip(ref, fence)
+            return events.Skip(ref, fence)
         self._failures[ref] = outcome.failure
         if outcome.retry_after_s is not None:
             self._waits[ref] = outcome.retry_after_s
-        return machine.Fail(ref, fence, outcome.retry, outcome.timed_out)
+        return events.Fail(ref, fence, outcome.retry, outcome.timed_out)
 
     def _inputs(self, ref: Ref, node: Node) -> Inputs:
         missing = missing_of(self._plan, node, self._ending)

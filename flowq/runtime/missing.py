@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from flowq.core.types import MissingReason, NodeStatus
 from flowq.plan import Node, Plan
-from flowq.runtime.machine import Ref
+from flowq.runtime.events import Ref
 
 
 class Ending(NamedTuple):

@@ -1,7 +1,8 @@
 """The scripts that change runs: one ``.lua`` file, one stub of the same name. Nothing else writes to a run.
 
 A script's first line declares its header, ``-- name: field field …``; a stub's keyword arguments are these fields, and
-that both agree is checked when this module is imported. ``call`` and the settings ``…_ms`` are filled in here.
+that both agree is checked when this module is imported. Every header also has ``call`` (unique; the same when a call is
+repeated), ``holder`` (the calling process) and the settings ``…_ms``.
 
 redis-py repeats a call whose reply was lost, without a word: every script may be replayed.
 """
@@ -25,10 +26,9 @@ from flowq.core.config import Settings
 WAKE_S = 3.0
 """A wake-up that nobody has answered after so long is taken for lost, and sent again by the next sweep."""
 
-_AUTOMATIC = {"call", "wake_ms", "lease_ms", "unknown_ms"}
 _FOLDER = files("flowq.runtime") / "lua"
 _LIBRARY = "\n".join(
-    (_FOLDER / "lib" / f"{part}.lua").read_text("utf-8") for part in ("records", "delivery", "settling", "claims")
+    (_FOLDER / "lib" / f"{part}.lua").read_text("utf-8") for part in ("records", "delivery", "settling", "holders", "claims")
 )
 
 
@@ -139,7 +139,12 @@ class Scripts:
         self._prefix = settings.prefix
         self._loaded = {name: client.register_script(f"{_LIBRARY}\n{source}") for name, source in _SOURCES.items()}
         self._calls = itertools.count()
-        self._caller = os.urandom(8).hex()
+        # Who lives renews within this time after the server has come back.
+        grace_s = min(settings.lease_s, 1.5 * settings.renew_s + 0.5)
+        given_s = {"lease_ms": settings.lease_s, "grace_ms": grace_s, "unknown_ms": settings.unknown_s}
+        self._settings_ms = {name: int(seconds * 1000) for name, seconds in given_s.items()}
+        self.holder = os.urandom(8).hex()
+        """This process, as its claims name it."""
 
     def submit(
         self,
@@ -204,10 +209,24 @@ class Scripts:
         left, messages = self._run("advance", locals())
         return bool(left), _messages(messages)
 
-    def renew(self, *, leases: Sequence[str], tokens: Sequence[str]) -> list[int]:
-        """Prolong leases and drains; gives the positions of the leases that are lost."""
-        lost: list[int] = self._run("renew", locals())
-        return lost
+    def renew(self, *, leases: Sequence[str], tokens: Sequence[str]) -> tuple[list[int], list[Message]]:
+        """Say that this process lives and holds these leases and drains, and no others.
+
+        Gives the positions of the leases that are lost.
+        """
+        lost, messages = self._run("renew", locals())
+        return lost, _messages(messages)
+
+    def vouch(self, *, holders: Sequence[str]) -> list[str]:
+        """Say for other processes that they live; gives their leases that are lost, ``holder run key fence``."""
+        return [lease.decode() for lease in self._run("vouch", locals())]
+
+    def bury(self, *, holders: Sequence[str], tokens: Sequence[str], crashed: bool) -> list[Message]:
+        """Say that processes are dead, and which drains (``queue token``) ended with them.
+
+        ``crashed``: that counts against what they ran; else their claims are handed back.
+        """
+        return _messages(self._run("bury", locals()))
 
     def register(self, *, worker: str, queues: Sequence[str], slots: int) -> list[Message]:
         """Say that a worker is there (0 slots: that it leaves)."""
@@ -239,11 +258,9 @@ class Scripts:
         return _text(self._run("forget", locals()))
 
     def _run(self, name: str, given: dict[str, Any], values: Sequence[bytes | str] = ()) -> Any:
-        header = {field: given[field] for field in _HEADERS[name] if field not in _AUTOMATIC}
-        header["call"] = f"{self._caller}{next(self._calls)}"
+        header = {field: given[field] for field in _HEADERS[name]}
+        header |= self._settings_ms | {"call": f"{self.holder}{next(self._calls)}", "holder": self.holder}
         header["wake_ms"] = int(WAKE_S * 1000)
-        header["lease_ms"] = int(self._settings.lease_s * 1000)
-        header["unknown_ms"] = int(self._settings.unknown_s * 1000)
         return self._loaded[name](keys=[self._prefix], args=[json.dumps(header), *values])
 
 
@@ -287,7 +304,7 @@ def _check(stubs: type) -> None:
         raise ImportError(f"scripts without stub or stubs without script: {own.keys() ^ _SOURCES.keys()}")
     for name, stub in own.items():
         parameters = set(inspect.signature(stub).parameters) - {"self", "values"}
-        if parameters != set(_HEADERS[name]) - _AUTOMATIC:
+        if parameters != set(_HEADERS[name]):
             raise ImportError(f"{name}: the stub's parameters and the script's header differ")
 
 

@@ -100,7 +100,7 @@ def embedded(
             with context.workers:
                 context.workers.wait_ready()
                 yield context
-                if own_server and not state.client.exists(state.keys.leases):
+                if own_server and not _is_busy(state):
                     context.workers.stop(grace_s=0)  # nothing runs, and what they keep in Redis goes with it
         finally:
             FlowContext.set_instance(before)
@@ -115,6 +115,12 @@ def _registered(state: State, workers: WorkerProcesses) -> set[str]:
     pids = {str(process.pid) for process in workers.processes}
     found = (worker.decode().rpartition("/") for worker in state.client.zrange(state.keys.workers, 0, -1))
     return {name.partition("@")[0] for name, _, pid in found if pid in pids}
+
+
+def _is_busy(state: State) -> bool:
+    """Tell whether any process holds a claim."""
+    holders = state.client.zrange(state.keys.holders, 0, -1)
+    return any(state.client.exists(state.keys.leases(holder.decode())) for holder in holders)
 
 
 def _modules(include: Iterable[str | ModuleType] | None) -> tuple[str, ...]:

@@ -14,6 +14,9 @@ from flowq.runtime import scripts as production
 from flowq.runtime.keys import Keys
 from flowq.runtime.scripts import Scripts
 
+DEAD = "dead"
+"""The process whose claims are lost."""
+
 LONG_S = 3600.0
 """Leases and wake-ups do not run out by themselves within a test: it says when."""
 
@@ -40,6 +43,7 @@ class Calls:
         self.keys = Keys(self.settings.prefix)
         self._scripts = Scripts(client, self.settings)
         self._scripts._loaded = load(client, changes or {})
+        self.holder = self._scripts.holder
         self._numbers = itertools.count()
 
     def send(self, name: str, /, **given: Any) -> tuple[Sent, Any]:
@@ -52,6 +56,13 @@ class Calls:
         self._scripts._calls = itertools.count(sent.number)
         with patch.object(production, "WAKE_S", LONG_S):
             return getattr(self._scripts, sent.name)(**sent.given)
+
+    def lose(self, *leases: str) -> None:
+        """Have a dead process hold these claims: the next sweep takes them away."""
+        for lease in leases:
+            assert self.client.zrem(self.keys.leases(self.holder), lease) == 1, f"nobody holds {lease}"
+            self.client.zadd(self.keys.leases(DEAD), {lease: 1})
+        self.client.zadd(self.keys.holders, {DEAD: 1})
 
     def left(self) -> dict[str, int]:
         """Give every key under the prefix, with what is left of its life in ms; -1: it lives for ever."""

@@ -13,7 +13,7 @@ from typing import Any
 from flowq.core.types import FINAL, FlowStatus, NodeStatus
 from flowq.plan import Plan
 from flowq.runtime import machine as production
-from flowq.runtime.machine import Ref
+from flowq.runtime.events import Ref
 from tests.property.choices import Choose, one_of
 from tests.property.reference import Ending, Fates, Stand, check_end
 

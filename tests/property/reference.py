@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from flowq.core.types import FlowStatus, MissingReason, NodeStatus
 from flowq.plan import Node, Plan
-from flowq.runtime.machine import Ref
+from flowq.runtime.events import Ref
 from tests.property.choices import Choose, one_of
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flowq.plan import Plan
-from flowq.runtime.machine import Ref, RunState
+from flowq.runtime.events import Ref
+from flowq.runtime.machine import RunState
 from flowq.runtime.scripts import Claimed, OutcomeEntry
 from tests.property.calls import LONG_S
 from tests.property.reference import Ending, Fates

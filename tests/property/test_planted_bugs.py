@@ -32,7 +32,7 @@ class Bug(NamedTuple):
 SCRIPTS = {
     "a fence is not checked": Bug("lib", "record.fence == fence and fence > 0", "true"),
     "nobody's fence is valid": Bug("lib", "record.fence == fence and fence > 0", "record.fence == fence"),
-    "a settled attempt keeps its lease": Bug("settle", "call('ZREM', key_of('leases'), outcome", "tostring(outcome"),
+    "a settled attempt keeps its lease": Bug("settle", "let_go(outcome", "tostring(outcome"),
     "a settled node is settled again": Bug(
         "lib", "if not FINAL[record.status] then\n      if req", "if true then\n      if req"
     ),
@@ -44,13 +44,13 @@ SCRIPTS = {
     "consequences outlive their run": Bug("lib", "ipairs({':todo', ':due'})", "ipairs({':due'})"),
     "a plan lives for ever": Bug("lib", "'runs', -1) <= 0 then", "'runs', -1) < 0 then"),
     "a plan dies under its runs": Bug("lib", "'runs', -1) <= 0 then", "'runs', -1) <= 1 then"),
-    "one crash too many": Bug("sweep", "record.crashes >= row[5]", "record.crashes > row[5]"),
+    "one crash too many": Bug("lib", "if record.crashes < row[5] then", "if record.crashes <= row[5] then"),
     "one attempt too many": Bug(
         "settle", "record.attempt - record.crashes < row", "record.attempt - record.crashes <= row"
     ),
     "a crash counts as a failure": Bug("settle", "record.attempt - record.crashes < row", "record.attempt < row"),
     "a release counts as an attempt": Bug(
-        "settle", "'released' then\n      record.attempt = record.attempt - 1", "'released' then"
+        "lib", "record.attempt = record.attempt - 1\n  enqueue(run, key, record, row_of", "enqueue(run, key, record, row_of"
     ),
     "a timeout is forgotten": Bug("settle", "outcome.timed_out and 'timed_out' or 'failed'", "'failed'"),
     "a mended failure is kept": Bug("settle", "if record.attempt > 1 then", "if false then"),
@@ -98,7 +98,7 @@ SCRIPTS = {
     "a repeated submit starts again": Bug("submit", "if call('EXISTS', base) == 1 then", "if false then"),
     "a cancel ends an ended run": Bug("cancel", "if is_open(run) then", "if true then"),
     "a lost lease is renewed": Bug(
-        "renew", "if holds(is_open(run) and record_of(run, key), tonumber(fence)) then", "if true then"
+        "renew", "if not holds(is_open(run) and record_of(run, key), tonumber(fence)) then", "if false then"
     ),
     "a retry never falls due": Bug(
         "sweep", "tonumber(attempt) and record.attempt > 0", "tonumber(attempt) and record.attempt > 1"

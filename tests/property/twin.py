@@ -14,8 +14,8 @@ from typing import Any
 
 from flowq.core.types import FlowStatus, FlowType, NodeStatus
 from flowq.plan import Plan
-from flowq.runtime import machine
-from flowq.runtime.machine import Ref
+from flowq.runtime import events, machine
+from flowq.runtime.events import Ref
 from flowq.runtime.rows import inputs_of, reads_input, rows_of
 from flowq.runtime.scripts import Claimed, Next, OutcomeEntry, WakeUp
 from tests.property.calls import Calls, Changes, Sent, merged, sized
@@ -185,8 +185,9 @@ class Twin:
         ref = one_of(self.choose, [Ref(len(run.plan)), Ref(0, 99), *run.state.nodes, *run.held, *maps])
         ending = one_of(self.choose, ENDINGS)
         harmless = run.is_map(ref) and ending is Ending.COMPLETED  # only its items can complete a map
-        fences = [fence for fence in range(run.state.fence + 1) if harmless or not run.holds(ref, fence)]
-        fence = one_of(self.choose, [fences[0], fences[-1], one_of(self.choose, fences)])
+        last = run.state.fence
+        known = [0, last, last + 1, last - 1, *(claim.fence for claim in run.held.values())]
+        fence = one_of(self.choose, [fence for fence in known if harmless or not run.holds(ref, fence)])
         return outcome_of(run.id, ref, fence, ending, 0)
 
     def _settled(self, outcome: OutcomeEntry, values: list[bytes], *, taken: bool, hands: bool) -> None:
@@ -199,7 +200,8 @@ class Twin:
             assert taken == possible or (possible and not self.limits.is_large), outcome
             if not taken:
                 return
-            self._apply(run, machine.Claim(ref))
+            fence = self.seen.runs[run.id].entry(run.plan, ref).fence
+            self._apply(run, events.Claim(ref))
             fence = run.state.nodes[ref].fence
         valid = run.holds(ref, fence) and not (run.is_map(ref) and ending is Ending.COMPLETED)
         assert taken == valid, outcome
@@ -216,7 +218,7 @@ class Twin:
         for claim in reply.claims:
             run, ref = self.runs[claim.run], Ref.parse(claim.key)
             spec = run.plan.nodes[ref.node]
-            self._apply(run, machine.Claim(ref))
+            self._apply(run, events.Claim(ref, claim.fence))
             node = run.state.nodes[ref]
             assert node.status is NodeStatus.RUNNING, claim
             assert (node.attempt, node.crashes, node.fence) == (claim.attempt, claim.crashes, claim.fence), claim
@@ -269,7 +271,7 @@ class Twin:
         given: dict[str, Any] = {"run": run.id, "key": ref.key, "fence": fence, "offset": offset, "total": total}
         counted, _ = self._call("extend", **given, values=[run.inputs[item] for item in items])
         assert counted
-        self._apply(run, machine.Extend(ref, fence, offset, len(items), total))
+        self._apply(run, events.Extend(ref, fence, offset, len(items), total))
         run.chunks[ref] -= count
         if opened + count == total:
             run.ended[ref] = run.ended.get(ref, 0) + 1
@@ -286,7 +288,7 @@ class Twin:
         """Let leases run out: their workers have died."""
         work = [(run, ref) for run, ref in self._at_work() if run.opens(ref) < 0 and run.ending(ref) is Ending.LOST]
         for run, ref in some_of(self.choose, work, 3) or work[:1]:
-            self._make_due(self.calls.keys.leases, run.held[ref].lease)
+            self._make_due(self.calls.keys.leases(self.calls.holder), run.held[ref].lease)
 
     def _fall_due(self) -> None:
         """Let waits before a retry be over."""
@@ -303,27 +305,34 @@ class Twin:
         swept = self._call("sweep", worker="w", every_ms=0)
         assert swept.swept
         self._swept(before)
+        self._miss()
 
-    def _swept(self, before: Seen) -> None:
-        """Tell the state machine what a sweep finds: so many of each kind, the oldest first."""
-        batch = self.limits.batch
-        leases = sorted((score, lease) for lease, score in before.leases.items() if score < PAST_MS)
-        for _, lease in leases[:batch]:
+    def _miss(self) -> None:
+        """The process says what it holds: all but what is lost."""
+        self.seen = self._look()
+        leases = [lease for lease, made in self.seen.leases.items() if made > PAST_MS]
+        before = self.seen
+        self._call("renew", leases=leases, tokens=[])
+        for _, lease in sorted((made, lease) for lease, made in before.leases.items() if made < PAST_MS):
             run_id, key, fence = lease.split()
             run, ref = self.runs[run_id], Ref.parse(key)
             if run.holds(ref, int(fence)):
                 run.ended[ref] = run.ended.get(ref, 0) + 1
-            self._apply(run, machine.Expire(ref, int(fence)))
+            self._apply(run, events.Expire(ref, int(fence)))
+
+    def _swept(self, before: Seen) -> None:
+        """Tell the state machine what a sweep finds: so many timers, the oldest first."""
+        batch = self.limits.batch
         timers = sorted((score, timer) for timer, score in before.timers.items() if score < PAST_MS)
         for _, timer in timers[:batch]:
             run_id, key, attempt = timer.split()
-            self._apply(self.runs[run_id], machine.Due(Ref.parse(key), int(attempt)))
+            self._apply(self.runs[run_id], events.Due(Ref.parse(key), int(attempt)))
 
     def _renew(self) -> None:
         claims = [claim for run in self.runs.values() for claim in run.held.values()]
         claims = some_of(self.choose, claims, 4)
         tokens = [" ".join(token) for token in some_of(self.choose, self.tokens, 2)]
-        lost = self._call("renew", leases=[claim.lease for claim in claims], tokens=tokens)
+        lost, _ = self._call("renew", leases=[claim.lease for claim in claims], tokens=tokens)
         valid = [self.runs[claim.run].holds(Ref.parse(claim.key), claim.fence) for claim in claims]
         assert lost == [position for position, holds in enumerate(valid) if not holds]
 
@@ -342,7 +351,7 @@ class Twin:
             self.seen = self._look()
         run.cancelled = run.cancelled or not run.state.status.is_final
         status, _ = self._call("cancel", run=run.id)
-        self._apply(run, machine.Cancel())
+        self._apply(run, events.Cancel())
         assert status == run.state.status
 
     def _repeat(self) -> None:
@@ -392,12 +401,9 @@ class Twin:
             for token in self.calls.client.zrange(drains, 0, -1):
                 self._make_due(drains, token)
         while self.seen.leases or self.seen.timers:
-            for key, members in (
-                (self.calls.keys.leases, self.seen.leases),
-                (self.calls.keys.timers, self.seen.timers),
-            ):
-                for member in members:
-                    self._make_due(key, member)
+            for timer in self.seen.timers:
+                self._make_due(self.calls.keys.timers, timer)
+            self.calls.client.zadd(self.calls.keys.holders, {self.calls.holder: 1}, xx=True)
             self._call("sweep", worker="w", every_ms=0)
             self.seen = self._look()
         for run in self.runs.values():
@@ -417,7 +423,7 @@ class Twin:
         if name in ("submit", "claim", "settle", "extend", "cancel"):
             self.past.append(Past(sent, []))
         wakes: list[WakeUp] = reply if name == "register" else getattr(reply, "messages", [])
-        if name in ("submit", "extend", "advance"):
+        if name in ("submit", "extend", "advance", "renew"):
             wakes = reply[1]
         self.tokens += wakes
         for queue in {wake.queue for wake in wakes}:
@@ -425,9 +431,9 @@ class Twin:
             assert drains <= SLOTS, f"more wake-ups than free slots: {drains} drains"
         return reply
 
-    def _apply(self, run: Run, event: machine.Event) -> None:
+    def _apply(self, run: Run, event: events.Event) -> None:
         for command in machine.apply(run.state, event):
-            if isinstance(command, machine.Enqueue) and not isinstance(event, machine.Release):
+            if isinstance(command, events.Enqueue) and not isinstance(event, events.Release):
                 self.fresh.add((run.id, command.ref))
 
     def _drain(self, queue: str | None = None) -> dict[str, Any]:
@@ -461,6 +467,7 @@ class Twin:
         while True:
             for run in self.runs.values():
                 check_run(run.id, run.state, self.seen)
+                run.state.fence = int(self.seen.runs[run.id].head.get("fence", 0))  # as the server's clock says
             for queue in QUEUES:
                 waiting = sum(len(self.seen.lists[queue, lane]) for lane in LANES)
                 assert self.seen.drains[queue] >= min(waiting, SLOTS), f"{queue}: {waiting} ready, and nobody is told"

@@ -20,7 +20,7 @@ from flowq.core.types import FlowStatus
 from flowq.plan import Plan
 from flowq.results.codec import decode
 from flowq.runtime.canvas.signatures import FLOW, RESULT
-from flowq.runtime.machine import Ref
+from flowq.runtime.events import Ref
 from flowq.runtime.missing import label
 from flowq.runtime.remote import Loader
 from flowq.runtime.state import State

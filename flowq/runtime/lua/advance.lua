@@ -1,4 +1,4 @@
--- advance: call wake_ms run
+-- advance: run
 -- Go on with consequences that were too many for the call that caused them. Returns {1 if some are left, wake-ups}.
 local run = run_of(header.run)
 if not is_open(run) then return {0, {}} end

@@ -1,4 +1,4 @@
--- cancel: call wake_ms run
+-- cancel: run
 -- End a run as CANCELLED, whatever its size: nodes that are not settled count as cancelled from now on, claims find the
 -- run ended, and running attempts lose their leases at the next renewal. Returns {the status it has now, messages}, or
 -- false.

@@ -1,4 +1,4 @@
--- claim: call wake_ms lease_ms worker token queue process thread busy
+-- claim: worker token queue process thread busy
 -- Take ready nodes of a queue for a drain: up to `process` and `thread` of each lane. `busy`: attempts that the drain is
 -- running already; without any, finding nothing ends the drain. Returns {claims, wake-ups}.
 local claims = next_claims()

@@ -1,4 +1,4 @@
--- extend: call wake_ms run key fence offset total
+-- extend: run key fence offset total
 -- Open items of a claimed map. ARGV: header, the items' inputs… from `offset` on; the map is done opening when all
 -- `total` are there. Replay: items that are open already are left alone. Returns {1 if it counted, wake-ups}.
 local run = run_of(header.run)
@@ -37,7 +37,7 @@ record.more = more_of(map)
 if map.opened < map.total then
   write(run, header.key, record)
 else
-  call('ZREM', key_of('leases'), lease_of(run, header.key, record.fence))
+  let_go(lease_of(run, header.key, record.fence))
   if record.attempt > 1 then call('HDEL', run.base .. ':failures', header.key) end
   record.fence = 0
   if map.settled == map.total then

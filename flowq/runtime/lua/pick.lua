@@ -1,4 +1,4 @@
--- pick: call wake_ms lease_ms worker run key
+-- pick: worker run key
 -- Claim one node by its name, as its own message asks. Returns {claims, messages, status, ms to wait, 1 if its run was
 -- held, 1 if this starts it}: the node's status if it is not ready ('gone': no such node or run), and how long to wait if
 -- it is to be tried again later.

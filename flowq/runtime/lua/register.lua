@@ -1,4 +1,4 @@
--- register: call wake_ms lease_ms worker queues slots
+-- register: worker queues slots
 -- Say that a worker is there, with so many slots for each of its queues (0: it leaves). Returns wake-ups for what waits.
 for _, queue in ipairs(header.queues) do
   local slots = key_of('queue', queue, 'slots')
@@ -10,6 +10,9 @@ for _, queue in ipairs(header.queues) do
     call('HDEL', slots, header.worker)
   end
 end
+-- Another epoch: the server has come back without its data.
+call('SET', key_of('epoch'), header.call, 'NX')
+call('PEXPIRE', key_of('epoch'), 30 * 86400000)
 if header.slots > 0 then
   call('ZADD', key_of('workers'), now + header.lease_ms, header.worker)
   call('PEXPIRE', key_of('workers'), 86400000)

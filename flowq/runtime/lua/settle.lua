@@ -1,4 +1,4 @@
--- settle: call wake_ms lease_ms unknown_ms worker token queue process thread busy inline outcomes
+-- settle: worker token queue process thread busy inline outcomes
 -- Record the outcomes of attempts, release what they decide, and give the drain its next nodes (as claim does).
 -- An outcome: {run, key, fence, kind, value, failure, retry, delay_ms, timed_out, fused, alone, returns}; `value` is the
 -- position in ARGV. In a canvas, `alone`: its message stood outside of its segment; `returns`: for a retry, that its
@@ -40,7 +40,7 @@ for position, outcome in ipairs(header.outcomes) do
   if valid and outcome.kind == 'completed' and not item and row_of(run, node)[6] == 1 then
     valid = false -- a map completes by its items; until they are open, it is held
   elseif outcome.fence then
-    call('ZREM', key_of('leases'), outcome.run .. ' ' .. key .. ' ' .. outcome.fence)
+    let_go(outcome.run .. ' ' .. key .. ' ' .. outcome.fence)
   end
   if not valid then
     stale[#stale + 1] = position - 1
@@ -52,8 +52,7 @@ for position, outcome in ipairs(header.outcomes) do
     elseif outcome.kind == 'skipped' then
       settle(run, key, record, 'skipped', 'skipped')
     elseif outcome.kind == 'released' then
-      record.attempt = record.attempt - 1
-      enqueue(run, key, record, row_of(run, node))
+      hand_back(run, key, record)
     elseif outcome.kind == 'unknown' and is_worth_waiting(run, key) then
       record.attempt = record.attempt - 1
       record.status, record.fence = 'ready', 0

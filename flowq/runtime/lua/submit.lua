@@ -1,4 +1,4 @@
--- submit: call wake_ms run plan name process_id queue retention_ms total sources canvas held parked
+-- submit: run plan name process_id queue retention_ms total sources canvas held parked
 -- Start a run. ARGV: header, input, plan document, rows…, and for a canvas its fields: name, value… (all but the first
 -- two only if the plan, or this canvas of it, may be unknown). `held`: it starts with its first message. `parked`: what
 -- is sent when it ends. Replay: a run that exists is left alone. Returns {'ok' | 'plan_unknown', messages}.

@@ -1,29 +1,25 @@
--- sweep: call wake_ms lease_ms worker every_ms
--- Put right what nobody will report: expired leases, due timers, dead workers, lost wake-ups. One worker at a time does
+-- sweep: worker every_ms
+-- Put right what nobody will report: processes that are gone, due timers, dead workers, lost wake-ups. One worker at a time does
 -- it for the fleet (every_ms 0: now, whoever asks). Returns {1 if it swept, wake-ups, ms until the next timer or -1}.
 if header.every_ms > 0 and not call('SET', key_of('sweep'), header.worker, 'NX', 'PX', header.every_ms) then
   return {0, {}, -1}
 end
 local BATCH = 500  -- of each kind per call; if something is left, whoever comes next goes on
 
-local leases = key_of('leases')
-for _, lease in ipairs(call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, BATCH)) do
-  call('ZREM', leases, lease)
-  local id, key, fence = string.match(lease, '^(%S+) (%S+) (%S+)$')
-  local run = run_of(id)
-  local record = is_open(run) and record_of(run, key)
-  if holds(record, tonumber(fence)) then
-    local row = row_of(run, (split(key)))
-    record.crashes = record.crashes + 1
-    if record.crashes >= row[5] then
-      call('HSET', run.base .. ':failures', key, cjson.encode({kind = 'lost', type = 'flowq.WorkerLost',
-        message = format('%d attempts died with their worker; the last one on %s', record.crashes, record.worker)}))
-      settle(run, key, record, 'failed', 'failed')
-      propagate(run)
-    else
-      enqueue(run, key, record, row)
-    end
+-- Nobody has swept for a whole lease: the server or the fleet was away. Whoever lives says so before it is taken for dead.
+local holders = key_of('holders')
+local last = tonumber(call('GET', key_of('swept')) or now)
+call('SET', key_of('swept'), now, 'PX', 86400000)
+call('PEXPIRE', holders, 86400000)
+if now - last > header.lease_ms then
+  for _, holder in ipairs(call('ZRANGEBYSCORE', holders, 1, now + header.grace_ms)) do
+    call('ZADD', holders, now + header.grace_ms, holder)
   end
+end
+
+local left = BATCH
+for _, holder in ipairs(call('ZRANGEBYSCORE', holders, '-inf', now, 'LIMIT', 0, BATCH)) do
+  if left > 0 then left = left - take_all(holder, left, crash) end
 end
 
 local timers = key_of('timers')
@@ -94,6 +90,6 @@ for _, queue in ipairs(call('SMEMBERS', key_of('queues'))) do touched[queue] = t
 
 local due = call('ZRANGE', timers, 0, 0, 'WITHSCORES')[2]
 local wait = due and math.max(0, tonumber(due) - now) or -1
-if call('ZCOUNT', leases, '-inf', now) > 0 then wait = 0 end
+if call('ZCOUNT', holders, '-inf', now) > 0 then wait = 0 end
 if wait == 0 then call('DEL', key_of('sweep')) end
 return {1, wake_ups(), wait}

@@ -229,8 +229,8 @@ class Desk:
         return bool(left)
 
     def renew(self, *leases: str, tokens: tuple[str, ...] = ()) -> list[int]:
-        found: list[int] = self._send("renew", leases=list(leases), tokens=list(tokens))
-        return found
+        lost: list[int] = self._send("renew", leases=list(leases), tokens=list(tokens))[0]
+        return lost
 
     def sweep(self, every_ms: int = 0, worker: str = "w") -> Swept:
         found: Swept = self._send("sweep", worker=worker, every_ms=every_ms)
@@ -276,7 +276,8 @@ class Desk:
         return [entry.decode() for entry in self.client.lrange(self.keys.lane(queue, lane), 0, -1)]
 
     def leases(self) -> list[str]:
-        return [lease.decode() for lease in self.client.zrange(self.keys.leases, 0, -1)]
+        """Give the claims of the process that calls."""
+        return [lease.decode() for lease in self.client.zrange(self.keys.leases(self.calls.holder), 0, -1)]
 
     def timers(self) -> list[str]:
         return [timer.decode() for timer in self.client.zrange(self.keys.timers, 0, -1)]
@@ -291,8 +292,12 @@ class Desk:
 
     def expire(self, *claims: Claimed) -> Swept:
         """Let leases run out, and sweep."""
-        self.make_due(self.keys.leases, *(claim.lease for claim in claims))
+        self.calls.lose(*(claim.lease for claim in claims))
         return self.sweep()
+
+    def die(self) -> None:
+        """Let the process that calls be taken for dead."""
+        self.make_due(self.keys.holders, self.calls.holder)
 
     def fall_due(self) -> Swept:
         """Let all waits be over, and sweep."""

@@ -100,7 +100,7 @@ class TestCancel:
         desk.submit(plan(node("a", max_crashes=1), node("b")))
         desk.claim(process=2)
         desk.cancel()
-        desk.make_due(desk.keys.leases, *desk.leases())
+        desk.die()
         desk.sweep()
         assert desk.leases() == []
         assert desk.status() == "cancelled"

@@ -13,11 +13,19 @@ class TestRenew:
     def test_it_prolongs_what_is_held(self, desk: Desk) -> None:
         desk.submit(plan(node("a"), node("b")))
         claims = desk.claim(process=2)
-        desk.make_due(desk.keys.leases, *(claim.lease for claim in claims))
-        assert desk.renew(claims[0].lease) == []
+        desk.die()
+        assert desk.renew(*(claim.lease for claim in claims)) == []
         desk.sweep()
-        assert desk.node("0") is NodeStatus.RUNNING
-        assert desk.node("1") is NodeStatus.READY
+        assert [desk.node("0"), desk.node("1")] == [NodeStatus.RUNNING] * 2
+
+    def test_a_claim_whose_reply_never_came_is_taken_away(self, desk: Desk) -> None:
+        """Its process lives, and does not know of it."""
+        desk.submit(plan(node("a"), node("b"), node("c")))
+        claims = desk.claim(process=3)
+        desk.client.zadd(desk.keys.leases(desk.calls.holder), {claim.lease: 1 for claim in claims[:2]})
+        assert desk.renew(claims[0].lease) == []
+        assert [desk.node(str(index)) for index in range(3)] == [NodeStatus.RUNNING, NodeStatus.READY, NodeStatus.RUNNING]
+        assert desk.leases() == [claims[0].lease, claims[2].lease], "the third may be on its way"
 
     def test_it_reports_what_is_lost(self, desk: Desk) -> None:
         desk.submit(plan(node("a"), node("b"), node("c")), "r")
@@ -78,8 +86,9 @@ class TestLeases:
 
     def test_more_than_one_call_takes(self, desk: Desk) -> None:
         desk.submit(plan(*(node(f"n{index}") for index in range(700))))
-        claims = [*desk.claim(process=350), *desk.claim(process=350)]
-        desk.make_due(desk.keys.leases, *(claim.lease for claim in claims))
+        desk.claim(process=350)
+        desk.claim(process=350)
+        desk.die()
         assert desk.sweep(every_ms=60_000).next_due_ms == 0
         assert (len(desk.leases()), len(desk.ready())) == (200, 500)
         assert desk.sweep(every_ms=60_000).next_due_ms == -1, "it need not wait for its turn to go on"
@@ -91,7 +100,7 @@ class TestLock:
     def test_one_worker_sweeps_for_all(self, desk: Desk) -> None:
         desk.submit(plan(node("a")))
         (claim,) = desk.claim()
-        desk.make_due(desk.keys.leases, claim.lease)
+        desk.die()
         desk.client.set(f"{desk.keys.prefix}:sweep", "somebody", px=60_000)
         swept = desk.sweep(every_ms=60_000)
         assert (swept.swept, swept.messages, swept.next_due_ms) == (False, [], -1)

@@ -1,9 +1,17 @@
+-- A number that was never given out before, even if the server has come back without its last seconds: not less than
+-- the microseconds since the run was submitted.
+local function next_fence(run)
+  run.fence = math.max(run.fence + 1, clock[1] * 1000000 + clock[2] - run.submitted * 1000)
+  call('HSET', run.base, 'fence', run.fence)
+  return run.fence
+end
+
 -- READY to RUNNING, under a new fence; nil if it is not ready.
 local function begin(run, key)
   local record = is_open(run) and record_of(run, key)
   if not record or record.status ~= 'ready' then return nil end
   if run.canvas then call('ZREM', run.base .. ':due', key) end
-  record.status, record.attempt, record.fence = 'running', record.attempt + 1, call('HINCRBY', run.base, 'fence', 1)
+  record.status, record.attempt, record.fence = 'running', record.attempt + 1, next_fence(run)
   record.started, record.worker = now, header.worker
   write(run, key, record)
   announce(run, key, record)
@@ -16,7 +24,8 @@ end
 
 -- Give a begun node to the caller: its lease, its fence, and the inputs if they are few.
 local function hand(run, key, record)
-  call('ZADD', key_of('leases'), now + header.lease_ms, lease_of(run, key, record.fence))
+  refresh()
+  call('ZADD', key_of('leases', header.holder), now, lease_of(run, key, record.fence))
   local node, item = split(key)
   local row = row_of(run, node)
   local input = row[7] == 1 and call('HGET', run.base, 'input') or false

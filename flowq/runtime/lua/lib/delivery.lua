@@ -79,7 +79,11 @@ local function is_lost(run, key, due)
   local progress = call('HMGET', key_of('queue', queue, 'picks'), 'last', 'passed')
   if number_or(progress[2] or nil, 0) > due + is_lost_after() then return true end
   local slots = slots_of(queue)
-  if slots > 0 and call('ZCARD', key_of('leases')) >= slots then return false end
+  local busy = 0
+  for _, holder in ipairs(call('ZRANGE', key_of('holders'), 0, -1)) do
+    busy = busy + call('ZCARD', key_of('leases', holder))
+  end
+  if slots > 0 and busy >= slots then return false end
   return number_or(progress[1] or nil, 0) + is_lost_after() <= now
 end
 

@@ -31,18 +31,22 @@ local fused = {}             -- those that it has run already, after their only 
 
 local function key_of(...) return table.concat({prefix, ...}, ':') end
 
+local function number_or(text, other) return tonumber(text) or other end
+
 -- A run's head, read once per call; nil if there is no such run.
 local function run_of(id)
   local run = runs[id]
   if run == nil then
     local base = key_of('run', id)
-    local head = call('HMGET', base, 'status', 'plan', 'queue', 'retention_ms', 'canvas', 'held')
+    local head = call('HMGET', base, 'status', 'plan', 'queue', 'retention_ms', 'canvas', 'held', 'paused', 'fence',
+      'submitted')
     if not head[1] then
       runs[id] = false
       return nil
     end
     run = {id = id, base = base, status = head[1], plan = head[2], queue = head[3], retention = tonumber(head[4]),
-           canvas = head[5], held = head[6], nodes = base .. ':nodes', values = base .. ':values', counts = {}}
+           canvas = head[5], held = head[6], paused = head[7], fence = number_or(head[8] or nil, 0), submitted = head[9],
+           nodes = base .. ':nodes', values = base .. ':values', counts = {}}
     runs[id] = run
   end
   return run or nil
@@ -71,8 +75,6 @@ local function split(key)
   local node, item = string.match(key, '^(%d+)%.?(%d*)$')
   return node, item ~= '' and item or nil
 end
-
-local function number_or(text, other) return tonumber(text) or other end
 
 local function map_of(more)
   local total, opened, settled, broken = string.match(more, '^(-?%d+),(%d+),(%d+),(.*)$')
@@ -121,6 +123,16 @@ local function announce(run, key, record)
 end
 
 local function lease_of(run, key, fence) return run.id .. ' ' .. key .. ' ' .. fence end
+
+-- A process that holds claims lives for as long as it says so.
+local has_refreshed = false
+local function refresh()
+  if not has_refreshed then call('ZADD', key_of('holders'), now + header.lease_ms, header.holder) end
+  has_refreshed = true
+end
+
+-- The caller holds a claim no longer.
+local function let_go(lease) call('ZREM', key_of('leases', header.holder), lease) end
 
 -- Whether a claim is still valid. Fence 0 is no claim's: a map whose items are all open has given its own up.
 local function holds(record, fence)

@@ -1,0 +1,39 @@
+-- A claim is held by a process. When a process is gone, so are its claims.
+local TAKEN = 500  -- leases that one call takes away
+
+-- An attempt ended with its process; too many such ends are the node's own doing.
+local function crash(run, key, record)
+  local row = row_of(run, (split(key)))
+  record.crashes = record.crashes + 1
+  if record.crashes < row[5] then return enqueue(run, key, record, row) end
+  call('HSET', run.base .. ':failures', key, cjson.encode({kind = 'lost', type = 'flowq.WorkerLost',
+    message = format('%d attempts died with their worker; the last one on %s', record.crashes, record.worker)}))
+  settle(run, key, record, 'failed', 'failed')
+  propagate(run)
+end
+
+-- The node was not begun, or is to be begun elsewhere: it is ready as if this attempt had never been.
+local function hand_back(run, key, record)
+  record.attempt = record.attempt - 1
+  enqueue(run, key, record, row_of(run, (split(key))))
+end
+
+-- Take a claim away from whoever has it, if it is still valid.
+local function take_away(lease, ends)
+  local id, key, fence = string.match(lease, '^(%S+) (%S+) (%S+)$')
+  local run = run_of(id)
+  local record = is_open(run) and record_of(run, key)
+  if holds(record, tonumber(fence)) then ends(run, key, record) end
+end
+
+-- Take all claims of a process away, up to `most`; gives how many there were.
+local function take_all(holder, most, ends)
+  local key = key_of('leases', holder)
+  local leases = call('ZRANGE', key, 0, most - 1)
+  for _, lease in ipairs(leases) do
+    call('ZREM', key, lease)
+    take_away(lease, ends)
+  end
+  if #leases < most then call('ZREM', key_of('holders'), holder) end
+  return #leases
+end
