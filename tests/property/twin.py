@@ -310,15 +310,20 @@ class Twin:
     def _miss(self) -> None:
         """The process says what it holds: all but what is lost."""
         self.seen = self._look()
-        leases = [lease for lease, made in self.seen.leases.items() if made > PAST_MS]
-        before = self.seen
-        self._call("renew", leases=leases, tokens=[])
-        for _, lease in sorted((made, lease) for lease, made in before.leases.items() if made < PAST_MS):
+        self._renewed([lease for lease, made in self.seen.leases.items() if made > PAST_MS], [])
+
+    def _renewed(self, leases: list[str], tokens: list[str]) -> list[int]:
+        """Renew, and tell the state machine what of the process's own it does not know of; gives what is lost."""
+        old = sorted((made, lease) for lease, made in self.seen.leases.items() if made < PAST_MS and lease not in leases)
+        lost: list[int]
+        lost, _ = self._call("renew", leases=leases, tokens=tokens)
+        for _, lease in old:
             run_id, key, fence = lease.split()
             run, ref = self.runs[run_id], Ref.parse(key)
             if run.holds(ref, int(fence)):
                 run.ended[ref] = run.ended.get(ref, 0) + 1
             self._apply(run, events.Expire(ref, int(fence)))
+        return lost
 
     def _swept(self, before: Seen) -> None:
         """Tell the state machine what a sweep finds: so many timers, the oldest first."""
@@ -332,8 +337,8 @@ class Twin:
         claims = [claim for run in self.runs.values() for claim in run.held.values()]
         claims = some_of(self.choose, claims, 4)
         tokens = [" ".join(token) for token in some_of(self.choose, self.tokens, 2)]
-        lost, _ = self._call("renew", leases=[claim.lease for claim in claims], tokens=tokens)
         valid = [self.runs[claim.run].holds(Ref.parse(claim.key), claim.fence) for claim in claims]
+        lost = self._renewed([claim.lease for claim in claims], tokens)
         assert lost == [position for position, holds in enumerate(valid) if not holds]
 
     def _advance(self) -> None:
