@@ -18,19 +18,26 @@ from flowq.core.errors import (
     DuplicateNameError,
     FlowqError,
     GraphError,
+    IdempotencyError,
     InputError,
     MissingParameterError,
     OutputError,
+    OverloadedError,
     PlanError,
     RunFailed,
+    RunLost,
     RunNotFound,
+    RunStatusError,
     SelfDependencyError,
     Skip,
     StateError,
+    StoreFullError,
+    StoreUnavailableError,
     TypeMismatchError,
     UnknownDependencyError,
     UnknownFlowError,
     UnknownProcessorError,
+    UnsafeStoreError,
     ValueTooLargeError,
 )
 from flowq.core.flow import Flow
@@ -49,7 +56,7 @@ from flowq.core.types import (
 )
 
 if TYPE_CHECKING:
-    from flowq.client import Client, FlowHandle
+    from flowq.client import Client, DeadLetter, FlowHandle
     from flowq.execution import ProcessPoolManager
     from flowq.plan import Plan
     from flowq.results import ResultsManager
@@ -60,6 +67,7 @@ __version__ = "0.1.0"
 # Loaded when first used, so that a local run needs neither Redis nor Celery.
 _LATER = {
     "Client": "flowq.client",
+    "DeadLetter": "flowq.client",
     "FlowHandle": "flowq.client",
     "Plan": "flowq.plan",
     "ProcessPoolManager": "flowq.execution",
@@ -95,6 +103,7 @@ __all__ = [
     "Client",
     "CorruptValueError",
     "CycleError",
+    "DeadLetter",
     "DefinitionError",
     "DependencyData",
     "DependencyType",
@@ -112,12 +121,14 @@ __all__ = [
     "FlowqError",
     "FunctionFlow",
     "GraphError",
+    "IdempotencyError",
     "InputError",
     "MissingParameterError",
     "MissingReason",
     "NodeResult",
     "NodeStatus",
     "OutputError",
+    "OverloadedError",
     "Plan",
     "PlanError",
     "ProcessPoolManager",
@@ -126,17 +137,22 @@ __all__ = [
     "ResultsManager",
     "RetryPolicy",
     "RunFailed",
+    "RunLost",
     "RunNotFound",
+    "RunStatusError",
     "SelfDependencyError",
     "Settings",
     "Skip",
     "StateError",
     "StorageType",
+    "StoreFullError",
+    "StoreUnavailableError",
     "Task",
     "TypeMismatchError",
     "UnknownDependencyError",
     "UnknownFlowError",
     "UnknownProcessorError",
+    "UnsafeStoreError",
     "ValueTooLargeError",
     "current_attempt",
     "embedded",

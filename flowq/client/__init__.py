@@ -2,6 +2,7 @@
 
 from flowq.client.client import Client
 from flowq.client.handle import FlowHandle, NodeChange
+from flowq.client.letters import DeadLetter
 from flowq.client.reading import Progress
 
-__all__ = ["Client", "FlowHandle", "NodeChange", "Progress"]
+__all__ = ["Client", "DeadLetter", "FlowHandle", "NodeChange", "Progress"]

@@ -22,8 +22,8 @@ from flowq.core.config import Dispatch, Settings
 from flowq.core.errors import StateError
 from flowq.core.result import NodeResult
 from flowq.plan import Node, Plan
-from flowq.runtime.keys import Keys
 from flowq.runtime.events import Ref
+from flowq.runtime.keys import Keys
 from flowq.runtime.missing import label
 from flowq.runtime.state import Record
 

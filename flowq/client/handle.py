@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import threading
 import time
-from collections.abc import Generator, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 from flowq.client.reading import Progress, RunReader, progress_of
+from flowq.client.retrying import retry
 from flowq.client.watch import Watch
 from flowq.core.context import FlowContext
-from flowq.core.errors import RunNotFound
+from flowq.core.errors import RunLost, RunNotFound, StoreUnavailableError
 from flowq.core.result import FlowResult, NodeResult
 from flowq.core.types import FlowStatus, NodeStatus
 from flowq.results.codec import decode
 from flowq.runtime.events import Ref
 from flowq.runtime.messages import send
 from flowq.runtime.missing import label
+from flowq.runtime.scripts import Changed
 from flowq.runtime.state import State
+
+logger = logging.getLogger("flowq.client")
+
+LOOK_S = 10.0
+"""Who waits for a run looks at it so often, besides being told of its end."""
+
+FINAL_RUN = {status.value for status in FlowStatus if status.is_final}
+
+T = TypeVar("T")
 
 
 class NodeChange(NamedTuple):
@@ -35,16 +48,32 @@ class NodeChange(NamedTuple):
 class FlowHandle:
     """One run, from anywhere: all it knows itself is the run's id. ``await handle`` gives the result too."""
 
-    def __init__(self, run_id: str, context: FlowContext, state: State, watch: Watch, returns: Any) -> None:
+    def __init__(
+        self, run_id: str, context: FlowContext, state: State, watch: Watch, returns: Any, epoch: str = ""
+    ) -> None:
         self.run_id = run_id
+        self._epoch = epoch
+        """Of the store, when the run was last known to be there."""
         self._context = context
         self._state = state
         self._watch = watch
         self._returns = returns
 
     def status(self) -> FlowStatus:
-        """Give where the run stands now."""
-        return FlowStatus(self._state.head(self.run_id)["status"])
+        """Give where the run stands now.
+
+        Raises:
+            RunNotFound: there is no such run (any more).
+            RunLost: the store has come back without its data since this handle was made.
+        """
+        try:
+            return FlowStatus(self._state.head(self.run_id)["status"])
+        except RunNotFound:
+            if self._epoch and self._state.epoch() != self._epoch:
+                raise RunLost(
+                    f"run {self.run_id} is lost: the state store has come back without its data; submit it again"
+                ) from None
+            raise
 
     def result(self, timeout: float | None = None) -> FlowResult:
         """Wait for the run's end and give its result, whatever its status.
@@ -55,21 +84,35 @@ class FlowHandle:
         Raises:
             TimeoutError: the run has not ended in time; it goes on.
             RunNotFound: there is no such run (any more).
+            RunLost: the store has come back without its data.
         """
         changed = threading.Event()
-        take_back = self._watch.on_change(self.run_id, changed.set) if not self.status().is_final else None
+        take_back: Callable[[], None] | None = None
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            while not self.status().is_final:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise TimeoutError(f"run {self.run_id} has not ended within {timeout} s; it is {self.status()}")
+            while not (status := self._patient_status(deadline)).is_final:
+                left = LOOK_S if deadline is None else min(LOOK_S, deadline - time.monotonic())
+                if left <= 0:
+                    raise TimeoutError(f"run {self.run_id} has not ended within {timeout} s; it is {status}")
+                if take_back is None:
+                    take_back = self._watch.on_change(self.run_id, changed.set)
+                    continue  # it may have ended before the subscription stood
                 changed.wait(left)
                 changed.clear()
         finally:
             if take_back is not None:
                 take_back()
         return self._reader().result(self._returns)
+
+    def _patient_status(self, deadline: float | None) -> FlowStatus:
+        """Give the status; a store that is away is waited for, until the deadline."""
+        while True:
+            try:
+                return self.status()
+            except StoreUnavailableError as error:  # it was tried for seconds
+                if deadline is not None and time.monotonic() > deadline:
+                    raise TimeoutError(f"run {self.run_id}: {error}") from error
+                logger.warning("waiting for run %s: %s", self.run_id, error)
 
     def __await__(self) -> Generator[Any, None, FlowResult]:
         return self._wait().__await__()
@@ -83,8 +126,9 @@ class FlowHandle:
 
         take_back = await asyncio.to_thread(self._watch.on_change, self.run_id, notice)
         try:
-            while not (await asyncio.to_thread(self.status)).is_final:
-                await changed.wait()
+            while not (await asyncio.to_thread(self._patient_status, None)).is_final:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), LOOK_S)
                 changed.clear()
         finally:
             take_back()
@@ -101,18 +145,19 @@ class FlowHandle:
             timeout: seconds to wait for the next one; then the iteration ends. None: until the run ends.
         """
         plan = self._reader().plan
-        last = b"0"
+        last, ended = b"0", False
         while True:
-            wait_ms = 10_000 if timeout is None else max(1, int(timeout * 1000))
+            # A run that has ended may have been opened again: what stands in the stream then is still to come.
+            wait_ms = 1 if ended else 10_000 if timeout is None else max(1, int(timeout * 1000))
             found = self._state.client.xread({self._state.keys.events(self.run_id): last}, count=1000, block=wait_ms)
-            if not found and (timeout is not None or self.status().is_final):
+            if not found and (ended or timeout is not None or self.status().is_final):
                 return
             for entry, fields in found[0][1] if found else ():
                 last = entry
                 key, status, attempt, worker = fields[b"e"].decode().split(" ", 3)
-                if key == "run":
-                    return
-                yield NodeChange(label(plan, Ref.parse(key)), NodeStatus(status), int(attempt), worker)
+                ended = key == "run" and status in FINAL_RUN
+                if key != "run":
+                    yield NodeChange(label(plan, Ref.parse(key)), NodeStatus(status), int(attempt), worker)
 
     def node(self, name: str) -> NodeResult:
         """Give one node as it stands now, by its path, or by its flow's name if that is unique; KeyError if unknown."""
@@ -130,10 +175,49 @@ class FlowHandle:
         Gives the run's status now; a run that has ended already keeps its own.
         """
         status, messages = self._state.scripts.cancel(run=self.run_id)
-        if status is None:
-            raise RunNotFound(f"there is no run {self.run_id!r}")
         send(self._context, messages)
-        return FlowStatus(status)
+        return FlowStatus(self._known(status))
+
+    def pause(self) -> FlowStatus:
+        """Have nothing more of the run begin until it is resumed. What runs goes on, and its outcome is recorded.
+
+        Gives the run's status; ``progress().is_paused`` tells whether it is paused.
+        """
+        return FlowStatus(self._known(self._state.scripts.pause(run=self.run_id)))
+
+    def resume(self) -> FlowStatus:
+        """Go on with a paused run; gives its status."""
+        return FlowStatus(self._changed(self._known(self._state.scripts.resume(run=self.run_id))))
+
+    def retry(self, from_node: str | None = None) -> FlowStatus:
+        """Open the run again, now that it has ended: nodes that failed or were cancelled run again, and all that is
+        downstream of them; all other results are kept. Attempts and crashes are counted anew.
+
+        Args:
+            from_node: run this node (as in ``node``) and its downstream again, however they ended. An item of a map,
+                ``"name[3]"``, leaves the other items as they are.
+
+        Raises:
+            RunNotFound: there is no such run.
+            RunStatusError: it has not ended, there is nothing to retry, or what is chosen could not start.
+        """
+        roots = [] if from_node is None else [self._reader().ref_of(from_node)]
+        self._changed(retry(self._state, self.run_id, roots))
+        return self.status()
+
+    def _changed(self, changed: Changed) -> str:
+        """Do what a change of the run asks for."""
+        send(self._context, changed.messages)
+        left = changed.unfinished
+        while left:
+            left, messages = self._state.scripts.advance(run=self.run_id)
+            send(self._context, messages)
+        return changed.said
+
+    def _known(self, found: T | None) -> T:
+        if found is None:
+            raise RunNotFound(f"there is no run {self.run_id!r}")
+        return found
 
     def __repr__(self) -> str:
         return f"<run {self.run_id}>"

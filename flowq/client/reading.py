@@ -24,12 +24,17 @@ ITEM = re.compile(r"(.*)\[(\d+)\]")
 """An item of a map, as labels write it."""
 
 
+REASONS = {"deadline": "the run had not ended when its deadline passed"}
+"""Why a run failed, if no node is to blame."""
+
+
 class Progress(BaseModel):
     """How far a run is. Items of maps count as nodes, once their number is known."""
 
     model_config = ConfigDict(frozen=True)
 
     status: FlowStatus
+    is_paused: bool
     total: int
     settled: int
     completed: int
@@ -50,7 +55,7 @@ def progress_of(state: State, run: str) -> Progress:
         name: int(head.get(name, 0))
         for name in ("total", "settled", "completed", "failed", "skipped", "upstream_failed")
     }
-    return Progress(status=FlowStatus(head["status"]), **counts)
+    return Progress(status=FlowStatus(head["status"]), is_paused="paused" in head, **counts)
 
 
 class RunReader:
@@ -71,6 +76,7 @@ class RunReader:
             self.status,
             _time(self._head["submitted"]),
             _time(self._head["ended"]) if "ended" in self._head else None,
+            REASONS.get(self._head.get("reason", ""), ""),
         )
         records = self._records()
         nodes = {node.name: node for node in self._nodes(records)}
@@ -119,10 +125,8 @@ class RunReader:
         return None if data is None else self._results.unpack(self._run, data)
 
     def _records(self, refs: list[Ref] | None = None) -> dict[Ref, Record]:
-        key = self._state.keys.nodes(self._run)
         if refs is None:
-            found = self._state.client.hgetall(key).items()
-            return {Ref.parse(name.decode()): Record.parse(text) for name, text in found}
+            return self._state.all_records(self._run)
         some = zip(refs, self._state.records(self._run, [ref.key for ref in refs]), strict=True)
         return {ref: record for ref, record in some if record is not None}
 
@@ -137,7 +141,7 @@ class RunReader:
     def _node(self, ref: Ref, records: dict[Ref, Record]) -> NodeResult:
         record = records.get(ref) or self._untouched(ref)
         status = record.status
-        if self.status is FlowStatus.CANCELLED and not status.is_final:
+        if self.status.is_final and not status.is_final:
             status = NodeStatus.CANCELLED
         text = self._failures.get(ref.key.encode()) if status is NodeStatus.FAILED else None
         failure = None if text is None else Failure.model_validate_json(text)

@@ -132,10 +132,16 @@ class Settings(BaseSettings):
     """How often somebody in the fleet looks for expired leases, due timers and missed wake-ups."""
     unknown_s: Seconds = 60
     """How long a node waits for a worker that knows its processor, before it fails."""
+    grace_s: Annotated[float, BeforeValidator(_to_seconds), Field(ge=0)] = 20
+    """How long a worker that is told to end lets its attempts go on, before it hands them back. Kubernetes kills 30 s
+    after it has told."""
     slice_s: Seconds = 0.2
     """A drain holds its Celery worker for so long, then goes to the back of the queue."""
     threads: int = Field(default=16, ge=1)
     """How many THREAD nodes one worker process runs at once."""
+    transport: Literal["flowq", "celery"] = "flowq"
+    """What carries messages if the broker is Redis: flowq's own transport, which loses none and which none can stop; or
+    Celery's. The two understand each other."""
     dispatch: Dispatch = "pull"
     """How nodes reach the workers: ``pull``, by wake-ups; ``canvas``, each as a Celery task of its own."""
     inline_bytes: int = Field(default=16 * 1024, ge=0)
@@ -144,6 +150,12 @@ class Settings(BaseSettings):
     """Values from this size on are compressed."""
     max_value_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
     """No value may be larger than this, encoded or decoded."""
+    max_open_runs: int = Field(default=100_000, ge=0)
+    """While so many runs are open, submit waits for room; 0: it never does."""
+    submit_wait_s: Seconds = 10
+    """How long submit waits for room before it raises OverloadedError."""
+    allow_unsafe_store: bool = False
+    """Work with a Redis whose configuration may lose runs: that evicts keys, or keeps nothing on disk."""
 
     @property
     def redis_url(self) -> str:

@@ -30,12 +30,12 @@ class Submitter(Protocol):
         given: Mapping[str, Any],
         *,
         dispatch: Dispatch | None = None,
+        deadline_s: float | None = None,
+        idempotency_key: str | None = None,
         run: str = "",
         parked: str = "",
     ) -> Handle: ...
-    async def asubmit(
-        self, graph: Graph, plan: Any, given: Mapping[str, Any], *, dispatch: Dispatch | None = None
-    ) -> Handle: ...
+    async def asubmit(self, graph: Graph, plan: Any, given: Mapping[str, Any], **options: Any) -> Handle: ...
     def canvas(self, graph: Graph, plan: Any, given: Mapping[str, Any]) -> Any: ...
     def signature(
         self, flow: str, process_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], dispatch: Dispatch | None

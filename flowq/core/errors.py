@@ -19,7 +19,14 @@
     ├── AttemptTimeout             an attempt ran out of its time
     ├── RunFailed                  raised by FlowResult.raise_for_status
     ├── RunNotFound                no such run, or its retention has passed
+    │   └── RunLost                the state store has lost its data, and the run with them
+    ├── RunStatusError             what is asked for does not fit where the run stands
+    ├── IdempotencyError           an idempotency key was used before, for another input
+    ├── OverloadedError            as many runs are open as the settings allow
     └── StateError                 the state store answered what it never should
+        ├── StoreUnavailableError  it cannot be reached
+        ├── StoreFullError         it is out of memory
+        └── UnsafeStoreError       its configuration may lose runs
 
 ``Skip`` is no error: a processor raises it to say that there is nothing to do.
 """
@@ -147,5 +154,33 @@ class RunNotFound(FlowqError):
     """There is no such run: it never was, it was forgotten, or its retention has passed."""
 
 
+class RunLost(RunNotFound):
+    """The state store has come back without its data, so the run is gone; submit it again."""
+
+
+class RunStatusError(FlowqError):
+    """What is asked for does not fit where the run stands. Nothing was changed."""
+
+
+class IdempotencyError(FlowqError):
+    """An idempotency key was used before, for another input. Nothing was stored."""
+
+
+class OverloadedError(FlowqError):
+    """As many runs are open as the settings allow. Nothing was stored: submit again when some of them have ended."""
+
+
 class StateError(FlowqError):
     """The state store holds or answers something that no transition produces."""
+
+
+class StoreUnavailableError(StateError):
+    """The state store could not be reached. Whether the last call was carried out is not known; it may be repeated."""
+
+
+class StoreFullError(StateError):
+    """The state store is out of memory. Nothing was stored."""
+
+
+class UnsafeStoreError(StateError):
+    """The state store is configured so that it may lose runs; the message says which setting to change."""

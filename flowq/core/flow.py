@@ -166,13 +166,28 @@ class Flow(Runnable):
         *,
         context: FlowContext | None = None,
         dispatch: Dispatch | None = None,
+        deadline_s: float | None = None,
+        idempotency_key: str | None = None,
     ) -> Handle:
         """Enqueue for the workers and return at once.
 
-        ``dispatch``: ``pull`` (workers take ready nodes) or ``canvas`` (each node is a Celery task of its own); None:
-        as the settings say.
+        Args:
+            input_data: the run's input.
+            context: None: the flow's own, or the process's default one.
+            dispatch: ``pull`` (workers take ready nodes) or ``canvas`` (each node is a Celery task of its own); None:
+                as the settings say.
+            deadline_s: seconds after which the run fails if it has not ended.
+            idempotency_key: while a run of this flow that was submitted with the same key is kept, give that one
+                instead of starting another.
+
+        Raises:
+            InputError: the input does not fit the flow.
+            IdempotencyError: the key was used for something else.
+            OverloadedError: there has been no room for another run for ``submit_wait_s``.
+            StoreUnavailableError: the state store cannot be reached.
         """
-        return self._submit(_plain(input_data), context, dispatch)
+        options = {"dispatch": dispatch, "deadline_s": deadline_s, "idempotency_key": idempotency_key}
+        return self._submit(_plain(input_data), context, **options)
 
     async def asubmit(
         self,
@@ -180,9 +195,12 @@ class Flow(Runnable):
         *,
         context: FlowContext | None = None,
         dispatch: Dispatch | None = None,
+        deadline_s: float | None = None,
+        idempotency_key: str | None = None,
     ) -> Handle:
         """Do the same as ``submit`` without blocking the event loop."""
-        return await self._asubmit(_plain(input_data), context, dispatch)
+        options = {"dispatch": dispatch, "deadline_s": deadline_s, "idempotency_key": idempotency_key}
+        return await self._asubmit(_plain(input_data), context, **options)
 
     def submit_as(self, run: str, args: list[Any], kwargs: dict[str, Any], **options: Any) -> Handle:
         given: dict[str, Any] = {}

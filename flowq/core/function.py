@@ -27,6 +27,14 @@ from flowq.core.types import DependencyType
 P = ParamSpec("P")
 R = TypeVar("R")
 
+RESERVED = {
+    "context": "the FlowContext",
+    "dispatch": "how nodes reach the workers",
+    "deadline_s": "the run's deadline",
+    "idempotency_key": "what makes a repeated submit give the same run",
+}
+"""Parameters of submit, which a flow's own cannot be called."""
+
 
 class FunctionFlow(Runnable, Generic[P, R]):
     """A flow written as a function: calling tasks in its body writes steps down, and what it returns is its output.
@@ -47,7 +55,7 @@ class FunctionFlow(Runnable, Generic[P, R]):
                 f"flow {self.name!r}: write `def`, not `async def`: the body only describes the graph"
             )
         self._signature = function_signature(function, names)
-        for name, what in (("context", "the FlowContext"), ("dispatch", "how nodes reach the workers")):
+        for name, what in RESERVED.items():
             if self._signature.parameter(name) is not None:
                 raise DefinitionError(f"flow {self.name!r}: {name!r} names {what}; rename the parameter")
         functools.update_wrapper(self, function)
@@ -62,20 +70,46 @@ class FunctionFlow(Runnable, Generic[P, R]):
         return self._run(self._given(args, kwargs), context)
 
     def submit(
-        self, *args: Any, context: FlowContext | None = None, dispatch: Dispatch | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        context: FlowContext | None = None,
+        dispatch: Dispatch | None = None,
+        deadline_s: float | None = None,
+        idempotency_key: str | None = None,
+        **kwargs: Any,
     ) -> Handle:
         """Enqueue for the workers and return at once.
 
-        ``dispatch``: ``pull`` (workers take ready nodes) or ``canvas`` (each node is a Celery task of its own); None:
-        as the settings say.
+        Args:
+            context: None: the flow's own, or the process's default one.
+            dispatch: ``pull`` (workers take ready nodes) or ``canvas`` (each node is a Celery task of its own); None:
+                as the settings say.
+            deadline_s: seconds after which the run fails if it has not ended.
+            idempotency_key: while a run of this flow that was submitted with the same key is kept, give that one
+                instead of starting another.
+            *args, **kwargs: what the flow's function takes.
+
+        Raises:
+            InputError: the input does not fit the flow.
+            IdempotencyError: the key was used for something else.
+            OverloadedError: there has been no room for another run for ``submit_wait_s``.
+            StoreUnavailableError: the state store cannot be reached.
         """
-        return self._submit(self._given(args, kwargs), context, dispatch)
+        options = {"dispatch": dispatch, "deadline_s": deadline_s, "idempotency_key": idempotency_key}
+        return self._submit(self._given(args, kwargs), context, **options)
 
     async def asubmit(
-        self, *args: Any, context: FlowContext | None = None, dispatch: Dispatch | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        context: FlowContext | None = None,
+        dispatch: Dispatch | None = None,
+        deadline_s: float | None = None,
+        idempotency_key: str | None = None,
+        **kwargs: Any,
     ) -> Handle:
         """Do the same as ``submit`` without blocking the event loop."""
-        return await self._asubmit(self._given(args, kwargs), context, dispatch)
+        options = {"dispatch": dispatch, "deadline_s": deadline_s, "idempotency_key": idempotency_key}
+        return await self._asubmit(self._given(args, kwargs), context, **options)
 
     def submit_as(self, run: str, args: list[Any], kwargs: dict[str, Any], **options: Any) -> Handle:
         return self._submit(self._given(tuple(args), kwargs), run=run, **options)

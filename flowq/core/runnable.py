@@ -66,19 +66,15 @@ class Runnable(ABC):
             return asyncio.run(self._execute(given, context))
         raise RuntimeError("run() would block this event loop: use `await flow.execute(...)` in async code")
 
-    def _submit(
-        self, given: Mapping[str, Any], context: FlowContext | None, dispatch: Dispatch | None, **options: Any
-    ) -> Handle:
+    def _submit(self, given: Mapping[str, Any], context: FlowContext | None, **options: Any) -> Handle:
         graph, plan = self._ready()
         graph.check_input(given)
-        return (context or self.context).client.submit(graph, plan, given, dispatch=dispatch, **options)
+        return (context or self.context).client.submit(graph, plan, given, **options)
 
-    async def _asubmit(
-        self, given: Mapping[str, Any], context: FlowContext | None, dispatch: Dispatch | None
-    ) -> Handle:
+    async def _asubmit(self, given: Mapping[str, Any], context: FlowContext | None, **options: Any) -> Handle:
         graph, plan = self._ready()
         graph.check_input(given)
-        return await (context or self.context).client.asubmit(graph, plan, given, dispatch=dispatch)
+        return await (context or self.context).client.asubmit(graph, plan, given, **options)
 
     def _canvas(self, given: Mapping[str, Any], context: FlowContext | None) -> Any:
         graph, plan = self._ready()

@@ -7,6 +7,7 @@ from typing import Any
 import redis
 
 from flowq.core.types import StorageType
+from flowq.results.connection import connect, store_errors
 
 KEEP_S = 30 * 86400
 """A value is kept for so long after the last one was put; ending the run shortens that to the run's retention."""
@@ -24,10 +25,10 @@ class RedisStore:
     @classmethod
     def open(cls, url: str, prefix: str) -> RedisStore:
         """Connect to the Redis at this address."""
-        return cls(redis.Redis.from_url(url, socket_timeout=30), prefix)
+        return cls(connect(url), prefix)
 
     def put(self, run_id: str, digest: str, data: bytes) -> None:
-        with self._client.pipeline(transaction=True) as pipe:
+        with store_errors(), self._client.pipeline(transaction=True) as pipe:
             pipe.hset(self._key(run_id), digest, data)
             pipe.expire(self._key(run_id), KEEP_S)
             pipe.execute()

@@ -92,8 +92,13 @@ class Cancel:
     """Somebody cancels the run."""
 
 
+@dataclass(frozen=True, slots=True)
+class Overrun:
+    """The run's deadline has passed."""
+
+
 NodeEvent: TypeAlias = Claim | Fenced | Due
-Event: TypeAlias = NodeEvent | Cancel
+Event: TypeAlias = NodeEvent | Cancel | Overrun
 
 
 # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────────────

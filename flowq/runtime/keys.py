@@ -83,6 +83,25 @@ class Keys:
         return f"{self.prefix}:canvas"
 
     @property
+    def open(self) -> str:
+        """A set: the runs that have not ended."""
+        return f"{self.prefix}:open"
+
+    @property
+    def dead(self) -> str:
+        """A sorted set: nodes that were given up, ``run node``, by when (ms)."""
+        return f"{self.prefix}:dead"
+
+    @property
+    def epoch(self) -> str:
+        """A string, new when the store has lost its data."""
+        return f"{self.prefix}:epoch"
+
+    def staged(self, run: str, call: str) -> str:
+        """A list: what a retry makes anew, until it does."""
+        return f"{self.prefix}:run:{run}:staged:{call}"
+
+    @property
     def finished(self) -> str:
         """A pub/sub channel: the ids of runs as they end."""
         return f"{self.prefix}:finished"

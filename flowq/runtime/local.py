@@ -22,8 +22,8 @@ from flowq.results import ResultsManager
 from flowq.results.codec import list_of
 from flowq.runtime import events, machine
 from flowq.runtime.attempt import Outcome, expand, failed, perform, perform_async, timed_out
-from flowq.runtime.inputs import ABSENT, Inputs, encode_input
 from flowq.runtime.events import Ref
+from flowq.runtime.inputs import ABSENT, Inputs, encode_input
 from flowq.runtime.missing import Ending, label, missing_of
 from flowq.runtime.outcome import RunHead, result_of
 

@@ -12,7 +12,7 @@ both with the same events, replays and reorderings.
        │ Fail, with        └── Expire, Release ┤
        └ attempts left ────────────────────────┘    PENDING ────▶ UPSTREAM_FAILED, SKIPPED, CANCELLED: a required
          (then Due makes it READY)                                upstream ended so
-    any of them ── Cancel ──▶ CANCELLED
+    any of them ── Cancel, Overrun ──▶ CANCELLED
 
 A *map* is claimed once, to open its items (Extend); it stays RUNNING until all of them are settled. Its required
 downstream fails with the first failed item; its optional downstream waits for all. A map that fails before all its
@@ -42,6 +42,7 @@ from flowq.runtime.events import (
     Fail,
     Fenced,
     NodeEvent,
+    Overrun,
     Ref,
     Release,
     SetTimer,
@@ -117,7 +118,9 @@ def apply(state: RunState, event: Event) -> list[Command]:
     if state.status.is_final:
         return commands
     if isinstance(event, Cancel):
-        _cancel(state, commands)
+        _cut_short(state, FlowStatus.CANCELLED, commands)
+    elif isinstance(event, Overrun):
+        _cut_short(state, FlowStatus.FAILED, commands)
     elif (node := state.nodes.get(event.ref)) is not None:
         transition = TABLE.get((node.status, type(event)))
         if transition is not None and _holds(node, event):
@@ -200,11 +203,11 @@ def _due(state: RunState, node: NodeState, event: Due, commands: list[Command]) 
         commands.append(Enqueue(event.ref))
 
 
-def _cancel(state: RunState, commands: list[Command]) -> None:
+def _cut_short(state: RunState, status: FlowStatus, commands: list[Command]) -> None:
     for ref, node in state.nodes.items():
         _give_up(ref, node, commands)
     state.remaining = 0
-    state.status = FlowStatus.CANCELLED
+    state.status = status
     commands.append(End(state.status))
 
 

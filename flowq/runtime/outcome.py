@@ -23,6 +23,8 @@ class RunHead:
     status: FlowStatus
     start_time: datetime
     end_time: datetime | None
+    reason: str = ""
+    """Why it failed, if no node is to blame."""
 
 
 def result_of(
@@ -39,7 +41,7 @@ def result_of(
         start_time=head.start_time,
         end_time=head.end_time,
         output=None if output is None else decode_as(output, returns),
-        error="\n".join(lines) or None,
+        error="\n".join(lines if not head.reason else [head.reason, *lines]) or None,
         traceback=next((node.failure.traceback for node in culprits if node.failure and node.failure.traceback), None),
         nodes=dict(nodes),
     )

@@ -11,8 +11,8 @@ from flowq.core.types import MissingReason, NodeStatus
 from flowq.plan import Node, Plan
 from flowq.results import ResultsManager
 from flowq.results.codec import NONE, list_of
-from flowq.runtime.inputs import ABSENT, Inputs
 from flowq.runtime.events import Ref
+from flowq.runtime.inputs import ABSENT, Inputs
 from flowq.runtime.missing import Ending, label, missing_of
 from flowq.runtime.rows import inputs_of, reads_input
 from flowq.runtime.scripts import Claimed

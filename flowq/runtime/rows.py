@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from flowq.core.args import Arg
 from flowq.core.types import FlowType
@@ -13,27 +14,32 @@ from flowq.plan import Node, Plan
 FEW_INPUTS = 16
 """A claim brings the inputs of a node with up to so many upstreams; with more, the worker asks for what it needs."""
 
-
-Sources: TypeAlias = list[tuple[str, str, list[int]]]
-"""The nodes that are ready at once: lane, queue and nodes."""
+SOURCES_PER_FIELD = 500
+"""Nodes that a run begins with stand so many to a field."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRows:
-    """What submit stores of a plan that is not known yet."""
+    """A plan as its hash in Redis holds it."""
 
-    document: str
-    rows: list[str]
-    sources: Sources
+    fields: list[tuple[str, str]]
+    """The last one says that all are there."""
+    queues: list[str]
+    """Those of the nodes that a run begins with; ``""``: the run's own."""
+
+    def pieces(self, size: int) -> Iterator[list[str]]:
+        """Give the fields, so many at a time, as flat lists: field, value, field, …"""
+        for first in range(0, len(self.fields), size):
+            yield [text for field in self.fields[first : first + size] for text in field]
 
 
 def rows_of(plan: Plan) -> PlanRows:
-    """Give the rows of a plan.
+    """Give the rows of a plan, and the nodes that a run of it begins with.
 
     A row: [lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream]. ``inputs``
     are the upstreams that a claim brings along, ``downstream`` is flat: node, 1 if required, node, …
     """
-    rows = []
+    fields = [("document", plan.document)]
     sources: dict[tuple[str, str], list[int]] = {}
     for index, node in enumerate(plan.nodes):
         downstream = [part for edge in plan.downstream[index] for part in (edge[0], int(edge[1]))]
@@ -48,11 +54,18 @@ def rows_of(plan: Plan) -> PlanRows:
             inputs_of(plan, node),
             downstream,
         ]
-        rows.append(json.dumps(row, separators=(",", ":")))
+        fields.append((str(index), json.dumps(row, separators=(",", ":"))))
         if not node.edges:
             lane = "thread" if node.placement is FlowType.THREAD else "process"
             sources.setdefault((lane, node.queue), []).append(index)
-    return PlanRows(plan.document, rows, [(*group, nodes) for group, nodes in sources.items()])
+    chunks = [
+        (lane, queue, nodes[first : first + SOURCES_PER_FIELD])
+        for (lane, queue), nodes in sources.items()
+        for first in range(0, len(nodes), SOURCES_PER_FIELD)
+    ]
+    fields += [(f"sources:{number}", json.dumps(chunk)) for number, chunk in enumerate(chunks, 1)]
+    fields.append(("sources", str(len(chunks))))
+    return PlanRows(fields, sorted({queue for _, queue in sources}))
 
 
 def inputs_of(plan: Plan, node: Node) -> list[int]:

@@ -13,22 +13,22 @@ import inspect
 import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
 
 from flowq.core.config import Settings
+from flowq.core.errors import StateError
 
 WAKE_S = 3.0
 """A wake-up that nobody has answered after so long is taken for lost, and sent again by the next sweep."""
 
 _FOLDER = files("flowq.runtime") / "lua"
 _LIBRARY = "\n".join(
-    (_FOLDER / "lib" / f"{part}.lua").read_text("utf-8") for part in ("records", "delivery", "settling", "holders", "claims")
+    (_FOLDER / "lib" / f"{part}.lua").read_text("utf-8")
+    for part in ("records", "delivery", "settling", "holders", "claims")
 )
 
 
@@ -108,6 +108,26 @@ class Next(NamedTuple):
     unfinished: list[str] = []  # noqa: RUF012 - runs with consequences left: call ``advance``
 
 
+class Submitted(NamedTuple):
+    """What came of a submit."""
+
+    said: str
+    """``ok``, ``plan_unknown``, ``full``, or ``other``: there is a run of this id, and it is not what was asked for."""
+    messages: list[Message]
+    epoch: str
+    unfinished: bool
+    """Call ``advance``."""
+
+
+class Changed(NamedTuple):
+    """What came of a change of a run as a whole."""
+
+    said: str
+    messages: list[Message]
+    unfinished: bool
+    """Call ``advance``."""
+
+
 class Swept(NamedTuple):
     swept: bool
     messages: list[Message]
@@ -146,6 +166,10 @@ class Scripts:
         self.holder = os.urandom(8).hex()
         """This process, as its claims name it."""
 
+    def define(self, *, plan: str, values: Sequence[str]) -> None:
+        """Store a piece of a plan, or of a canvas of it: field, value, field, …"""
+        self._run("define", locals(), values)
+
     def submit(
         self,
         *,
@@ -154,21 +178,20 @@ class Scripts:
         name: str,
         process_id: str,
         queue: str,
+        queues: Sequence[str],
         retention_ms: int,
         total: int,
-        sources: Sequence[tuple[str, str, list[int]]],
-        values: Sequence[bytes | str],
+        values: Sequence[bytes],
         canvas: str = "",
         held: bool = False,
         parked: str = "",
-    ) -> tuple[bool, list[Message]]:
-        """Start a run; ``values`` are its input, and the plan's document and rows (and the canvas's fields) unless they
-        are known.
-
-        Gives False if they are not known after all; then nothing was stored.
-        """
-        said, messages = self._run("submit", locals(), values)
-        return said == b"ok", _messages(messages)
+        asked: str = "",
+        deadline_ms: int = 0,
+        most_open: int = 0,
+    ) -> Submitted:
+        """Start a run, if its plan is defined and there is room for it; ``values`` is its input."""
+        said, messages, epoch, left = self._run("submit", locals(), values)
+        return Submitted(said.decode(), _messages(messages), epoch.decode(), bool(left))
 
     def claim(self, *, worker: str, token: str, queue: str, process: int, thread: int, busy: int) -> Next:
         """Take ready nodes; with nothing to take and nothing ``busy``, the drain has ended."""
@@ -248,6 +271,23 @@ class Scripts:
         """What was parked has been answered."""
         self._run("told", locals())
 
+    def pause(self, *, run: str) -> str | None:
+        """Have nothing more of a run begin; gives its status, None if there is no such run."""
+        return _text(self._run("pause", locals()) or None)
+
+    def resume(self, *, run: str) -> Changed | None:
+        """Go on with a paused run; None: there is no such run."""
+        return _changed(self._run("resume", locals()))
+
+    def retry(self, *, run: str, ended: str, staged: str, counters: Mapping[str, int]) -> Changed | None:
+        """Open an ended run again; says ``ok``, or ``changed``: it is not as the caller saw it. None: there is none."""
+        return _changed(self._run("retry", locals()))
+
+    def drop(self, *, letters: Sequence[str]) -> int:
+        """Keep dead letters (``run node``) no longer; gives how many there were."""
+        dropped: int = self._run("drop", locals())
+        return dropped
+
     def cancel(self, *, run: str) -> tuple[str | None, list[Message]]:
         """Cancel a run; gives the status it has now, None if there is no such run."""
         status, messages = self._run("cancel", locals()) or (None, [])
@@ -261,20 +301,10 @@ class Scripts:
         header = {field: given[field] for field in _HEADERS[name]}
         header |= self._settings_ms | {"call": f"{self.holder}{next(self._calls)}", "holder": self.holder}
         header["wake_ms"] = int(WAKE_S * 1000)
-        return self._loaded[name](keys=[self._prefix], args=[json.dumps(header), *values])
-
-
-def connect(url: str) -> redis.Redis:
-    """Connect to the state's Redis. Lost connections are retried for about ten seconds."""
-    tcp: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_connect_timeout": 5}
-    return redis.Redis.from_url(
-        url,
-        protocol=2,
-        socket_timeout=30,
-        retry=Retry(ExponentialBackoff(cap=1.0, base=0.02), 12),
-        retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError],
-        **tcp,
-    )
+        try:
+            return self._loaded[name](keys=[self._prefix], args=[json.dumps(header), *values])
+        except redis.RedisError as error:
+            raise StateError(f"the state store refuses {name}: {error}") from error
 
 
 def _claims(reply: list[list[Any]]) -> list[Claimed]:
@@ -284,6 +314,10 @@ def _claims(reply: list[list[Any]]) -> list[Claimed]:
 def _messages(reply: list[list[bytes]]) -> list[Message]:
     decoded = ([part.decode() for part in message] for message in reply)
     return [WakeUp(*message) if len(message) == 2 else Delivery(*message) for message in decoded]
+
+
+def _changed(reply: Any) -> Changed | None:
+    return Changed(reply[0].decode(), _messages(reply[1]), bool(reply[2])) if reply else None
 
 
 def _text(reply: bytes | None) -> str | None:

@@ -14,12 +14,20 @@ from flowq.core.errors import RunNotFound, StateError
 from flowq.core.result import Failure
 from flowq.core.types import MissingReason, NodeStatus
 from flowq.plan import Lowering, Plan, lower
+from flowq.results.connection import connect
+from flowq.runtime.events import Ref
 from flowq.runtime.keys import Keys
 from flowq.runtime.missing import Ending
-from flowq.runtime.scripts import Scripts, connect
+from flowq.runtime.scripts import Scripts
 
 PLANS = 256
 """Plans that a process keeps at hand."""
+
+HEAD = (
+    *("status", "plan", "name", "process_id", "queue", "submitted", "started", "ended", "paused", "reason"),
+    *("total", "settled", "completed", "failed", "skipped", "upstream_failed"),
+)
+"""A run's head, without its input."""
 
 CHUNK = 1000
 """Fields that one command asks for."""
@@ -50,6 +58,12 @@ class Record(NamedTuple):
             worker or None,
             more,
         )
+
+    def __str__(self) -> str:
+        """Give it as Redis holds it."""
+        times = ("" if time is None else int(time.timestamp() * 1000) for time in (self.started, self.ended))
+        parts = (self.status, self.attempt, self.crashes, self.fence, *times, self.worker or "", self.more)
+        return "|".join(map(str, parts))
 
     @property
     def ending(self) -> Ending:
@@ -127,14 +141,15 @@ class State:
         Raises:
             RunNotFound: there is no such run.
         """
-        fields = ("status", "plan", "name", "process_id", "queue", "submitted", "started", "ended", "total", "settled")
-        counts = ("completed", "failed", "skipped", "upstream_failed")
-        found = self.client.hmget(self.keys.run(run), [*fields, *counts])
+        found = self.client.hmget(self.keys.run(run), HEAD)
         if found[0] is None:
             raise RunNotFound(f"there is no run {run!r}: it never was, was forgotten, or its retention has passed")
-        return {
-            name: value.decode() for name, value in zip((*fields, *counts), found, strict=True) if value is not None
-        }
+        return {name: value.decode() for name, value in zip(HEAD, found, strict=True) if value is not None}
+
+    def epoch(self) -> str:
+        """Give what the store's data are called; another name after it has lost them. Empty: nobody has named them."""
+        found: bytes | None = self.client.get(self.keys.epoch)
+        return "" if found is None else found.decode()
 
     def run_input(self, run: str) -> bytes:
         """Give the run's input, packed."""
@@ -146,6 +161,11 @@ class State:
     def records(self, run: str, keys: Sequence[str]) -> list[Record | None]:
         """Give nodes' records; None: nothing has happened to the node yet."""
         return [None if text is None else Record.parse(text) for text in self._fields(self.keys.nodes(run), keys)]
+
+    def all_records(self, run: str) -> dict[Ref, Record]:
+        """Give the records of all nodes and items to which something has happened."""
+        found = self.client.hgetall(self.keys.nodes(run)).items()
+        return {Ref.parse(name.decode()): Record.parse(text) for name, text in found}
 
     def values(self, run: str, keys: Sequence[str]) -> list[bytes | None]:
         """Give nodes' packed outputs."""

@@ -64,7 +64,14 @@ def test_a_run_from_its_beginning_to_its_end(context, tmp_path):
     assert handle.node("waits_for_a_file").status is NodeStatus.RUNNING
     assert handle.node("upper").status is NodeStatus.PENDING
     assert handle.progress() == Progress(
-        status=FlowStatus.RUNNING, total=2, settled=0, completed=0, failed=0, skipped=0, upstream_failed=0
+        status=FlowStatus.RUNNING,
+        is_paused=False,
+        total=2,
+        settled=0,
+        completed=0,
+        failed=0,
+        skipped=0,
+        upstream_failed=0,
     )
     assert handle.progress().share == 0.0
     path.write_text("text")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flowq.runtime.scripts import connect
+from flowq.results.connection import connect
 from flowq.standalone import EmbeddedServer, binary
 
 FINDERS: dict[str, Callable[[], Path | None]] = {

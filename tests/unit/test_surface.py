@@ -17,6 +17,7 @@ PUBLIC = [
     "Client",
     "CorruptValueError",
     "CycleError",
+    "DeadLetter",
     "DefinitionError",
     "DependencyData",
     "DependencyType",
@@ -34,12 +35,14 @@ PUBLIC = [
     "FlowqError",
     "FunctionFlow",
     "GraphError",
+    "IdempotencyError",
     "InputError",
     "MissingParameterError",
     "MissingReason",
     "NodeResult",
     "NodeStatus",
     "OutputError",
+    "OverloadedError",
     "Plan",
     "PlanError",
     "ProcessPoolManager",
@@ -48,17 +51,22 @@ PUBLIC = [
     "ResultsManager",
     "RetryPolicy",
     "RunFailed",
+    "RunLost",
     "RunNotFound",
+    "RunStatusError",
     "SelfDependencyError",
     "Settings",
     "Skip",
     "StateError",
     "StorageType",
+    "StoreFullError",
+    "StoreUnavailableError",
     "Task",
     "TypeMismatchError",
     "UnknownDependencyError",
     "UnknownFlowError",
     "UnknownProcessorError",
+    "UnsafeStoreError",
     "ValueTooLargeError",
     "current_attempt",
     "embedded",
@@ -124,7 +132,7 @@ def test_the_drawn_error_tree_shows_who_inherits_from_whom():
                 assert cls.__bases__ == (getattr(errors, above[-1][1]),), name
                 checked += 1
         above.append((depth, names[0][1]))
-    assert checked == 21
+    assert checked == 28
 
 
 def test_skip_is_no_error():

@@ -21,14 +21,16 @@ for first = 2 + map.opened - header.offset, last, 500 do
     values[#values + 1] = 'i' .. key
     values[#values + 1] = ARGV[position]
     entries[#entries + 1] = run.id .. ' ' .. key
-    if run.canvas then
+    if run.paused then
+      set_aside(run, key)
+    elseif run.canvas then
       expect(run, key, 0)
       send(run, key, '')
     end
     map.opened = map.opened + 1
   end
   call('HSET', run.values, unpack(values))
-  if not run.canvas then
+  if not (run.canvas or run.paused) then
     call('RPUSH', list, unpack(entries))
     touched[queue] = true
   end

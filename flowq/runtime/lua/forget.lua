@@ -3,7 +3,7 @@
 local run = run_of(header.run)
 if not run then return false end
 if not is_open(run) then
-  for _, suffix in ipairs({'', ':nodes', ':values', ':failures', ':events', ':todo', ':due'}) do call('UNLINK', run.base .. suffix) end
+  for _, suffix in ipairs({'', ':nodes', ':values', ':failures', ':events', ':todo', ':due', ':aside'}) do call('UNLINK', run.base .. suffix) end
   call('UNLINK', key_of('values', run.id))
 end
 return run.status

@@ -28,6 +28,10 @@ if record.status == 'pending' and record.attempt > 0 then
   record.status, record.fence = 'ready', 0
   write(run, header.key, record)
 end
+if run.paused and record.status == 'ready' then
+  set_aside(run, header.key)
+  return {claims, {}, 'paused', 0, held, starts}
+end
 claim(run, header.key, claims)
 if #claims > 0 then
   note_pick(run, header.key, record.attempt == 0 and due < math.huge and due or 0)

@@ -71,6 +71,7 @@ for position, outcome in ipairs(header.outcomes) do
           call('ZADD', key_of('timers'), now + outcome.delay_ms, run.id .. ' ' .. key .. ' ' .. record.attempt)
         end
       else
+        if outcome.kind == 'unknown' then keep_letter(run, key) end
         settle(run, key, record, 'failed', outcome.timed_out and 'timed_out' or 'failed')
       end
     end
@@ -81,6 +82,6 @@ flush_all()
 local claims = next_claims()
 local unfinished = {}
 for id, run in pairs(runs) do
-  if run and run.todo and is_open(run) then unfinished[#unfinished + 1] = id end
+  if run and (run.todo or run.back) and is_open(run) then unfinished[#unfinished + 1] = id end
 end
 return {claims, wake_ups(), stale, unfinished}

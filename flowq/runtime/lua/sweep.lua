@@ -31,8 +31,11 @@ for position = 1, #next_timers, 2 do
   if due or not is_open(run) then call('ZREM', timers, timer) end -- an ended run may have left long waits behind
   if due and is_open(run) then
     if key == 'todo' then
-      run.todo = true
+      run.todo, run.back = true, true
       propagate(run)
+    elseif key == 'deadline' then
+      call('HSET', run.base, 'reason', 'deadline')
+      finish(run, 'failed')
     else
       local record = record_of(run, key)
       local is_retry = record and record.status == 'pending' and record.attempt == tonumber(attempt) and record.attempt > 0

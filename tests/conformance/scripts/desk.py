@@ -11,7 +11,7 @@ from flowq.core.types import NodeStatus
 from flowq.plan import Plan, lower
 from flowq.plan.model import Edge, Node
 from flowq.runtime.rows import rows_of
-from flowq.runtime.scripts import Claimed, Delivery, Message, Next, OutcomeEntry, Picked, Swept, WakeUp
+from flowq.runtime.scripts import Claimed, Delivery, Message, Next, OutcomeEntry, Picked, Submitted, Swept, WakeUp
 from tests.property.calls import Calls, Sent
 from tests.property.look import SUFFIXES, Entry
 
@@ -117,22 +117,32 @@ class Desk:
         self, of: Plan, run: str, fields: Sequence[str] = (), canvas: str = "", *, known: bool, **options: Any
     ) -> list[Message]:
         rows = rows_of(of)
-        values: list[bytes | str] = [b"input"] if known else [b"input", rows.document, *rows.rows, *fields]
-        stored, messages = self._send(
+        if not known:
+            for piece in rows.pieces(500):
+                self.calls.send("define", plan=of.hash, values=piece)
+            if canvas:
+                named = [f"c{canvas}:{text}" if number % 2 == 0 else text for number, text in enumerate(fields)]
+                self.calls.send("define", plan=of.hash, values=[*named, f"c{canvas}", "1"])
+        self.submitted: Submitted = self._send(
             "submit",
             run=run,
             plan=of.hash,
             name="flow",
             process_id="id",
             queue="main",
+            queues=[queue or "main" for queue in rows.queues],
             total=len(of),
-            sources=rows.sources,
-            values=values,
+            values=[b"input"],
             canvas=canvas,
             **options,
         )
-        assert stored or known
-        return list(messages) if stored else []
+        assert self.submitted.said == "ok" or known
+        messages, left, sent = list(self.submitted.messages), self.submitted.unfinished, self.last
+        while left:
+            left, more = self._send("advance", run=run)
+            messages += more
+        self.last = sent
+        return messages
 
     def pick(self, key: str, run: str = "r") -> Picked:
         """Ask for a node by its name, as its message does."""

@@ -8,7 +8,6 @@ import pytest
 
 from flowq.runtime import scripts
 from flowq.runtime.scripts import Scripts
-from tests.conformance.scripts.desk import Desk
 
 AUTOMATIC = {"call", "holder", "wake_ms", "lease_ms", "grace_ms", "unknown_ms"}
 """What every header has."""
@@ -22,8 +21,8 @@ def test_they_do() -> None:
 
 
 def test_a_script_without_a_stub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(scripts._SOURCES, "pause", "-- pause: run\n")
-    with pytest.raises(ImportError, match="pause"):
+    monkeypatch.setitem(scripts._SOURCES, "hurry", "-- hurry: run\n")
+    with pytest.raises(ImportError, match="hurry"):
         scripts._check(Scripts)
 
 

@@ -39,9 +39,9 @@ def test_a_known_plan_need_not_be_sent_again(desk: Desk) -> None:
 
 def test_a_repeated_submit_changes_nothing(desk: Desk) -> None:
     wakes = desk.submit(chain())
-    stored, again = desk.again()
-    assert stored
-    assert again == wakes, "nobody has sent them, as the first reply was lost"
+    again = desk.again()
+    assert again.said == "ok"
+    assert again.messages == wakes, "nobody has sent them, as the first reply was lost"
     assert desk.ready() == ["r 0"]
     assert desk.client.hget(desk.keys.plan(chain().hash), "runs") == b"1"
 

@@ -24,7 +24,11 @@ class TestRenew:
         claims = desk.claim(process=3)
         desk.client.zadd(desk.keys.leases(desk.calls.holder), {claim.lease: 1 for claim in claims[:2]})
         assert desk.renew(claims[0].lease) == []
-        assert [desk.node(str(index)) for index in range(3)] == [NodeStatus.RUNNING, NodeStatus.READY, NodeStatus.RUNNING]
+        assert [desk.node(str(index)) for index in range(3)] == [
+            NodeStatus.RUNNING,
+            NodeStatus.READY,
+            NodeStatus.RUNNING,
+        ]
         assert desk.leases() == [claims[0].lease, claims[2].lease], "the third may be on its way"
 
     def test_it_reports_what_is_lost(self, desk: Desk) -> None:

@@ -39,6 +39,11 @@ local function hand(run, key, record)
 end
 
 local function claim(run, key, claims)
+  if is_open(run) and run.paused then
+    local record = record_of(run, key)
+    if record and record.status == 'ready' then set_aside(run, key) end
+    return
+  end
   local record = begin(run, key)
   if record then claims[#claims + 1] = hand(run, key, record) end
 end

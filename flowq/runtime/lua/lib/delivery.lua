@@ -33,10 +33,17 @@ local function slots_of(queue)
   return slots
 end
 
+-- A paused run's ready nodes wait until it is resumed.
+local function set_aside(run, key)
+  if run.canvas then call('ZREM', run.base .. ':due', key) end
+  call('ZADD', run.base .. ':aside', 'NX', now, key)
+end
+
 -- READY, and to be delivered to whoever comes first.
 local function enqueue(run, key, record, row)
   record.status, record.fence = 'ready', 0
   write(run, key, record)
+  if run.paused then return set_aside(run, key) end
   if run.canvas then
     expect(run, key, 0)
     send(run, key, '')
@@ -56,7 +63,8 @@ end
 
 -- READY because its upstreams are settled: in a canvas, Celery may be about to send it, or a segment begins with it.
 local function release(run, key, record, row)
-  if not run.canvas then return enqueue(run, key, record, row) end
+  if run.paused then stand_apart(run, key) end
+  if not run.canvas or run.paused then return enqueue(run, key, record, row) end
   local place = canvas_field(run, key) or ''
   local segment, heads = string.match(place, '^(%d+) (%d+)$')
   local is_apart = segment and call('HEXISTS', run.base, 'apart:' .. segment) == 1
@@ -69,6 +77,28 @@ local function release(run, key, record, row)
   expect(run, key, 0)
   if segment and call('HINCRBY', run.base, 'heads:' .. segment, 1) == tonumber(heads) then
     send(run, 's' .. segment, canvas_field(run, 's' .. segment))
+  end
+end
+
+-- Some of the nodes that a run begins with, as the plan's field "sources:<number>" lists them: [lane, queue, nodes].
+local function open_sources(run, number)
+  local lane, queue, nodes = unpack(cjson.decode(call('HGET', key_of('plan', run.plan), 'sources:' .. number)))
+  queue = queue ~= '' and queue or run.queue
+  budget = budget - math.ceil(#nodes / 10) -- far cheaper than an edge
+  if run.paused then
+    for _, node in ipairs(nodes) do set_aside(run, tostring(node)) end
+    return
+  end
+  local entries, due = {}, run.held and '+inf' or now + is_lost_after()
+  for _, node in ipairs(nodes) do
+    if run.canvas then entries[#entries + 1] = due end
+    entries[#entries + 1] = run.canvas and node or run.id .. ' ' .. node
+  end
+  if run.canvas then
+    call('ZADD', run.base .. ':due', unpack(entries))
+  else
+    call('RPUSH', key_of('queue', queue, lane), unpack(entries))
+    touched[queue] = true
   end
 end
 
@@ -102,6 +132,7 @@ local function start_held(run)
   for _, key in ipairs(held) do expect(run, key, 0) end
   for _, key in ipairs({run.base, run.base .. ':due', key_of('plan', run.plan)}) do call('PERSIST', key) end
   call('HINCRBY', key_of('plan', run.plan), 'runs', 1)
+  call('SADD', key_of('open'), run.id)
   return true
 end
 

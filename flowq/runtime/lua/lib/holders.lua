@@ -1,6 +1,16 @@
 -- A claim is held by a process. When a process is gone, so are its claims.
 local TAKEN = 500  -- leases that one call takes away
 
+local LETTERS = 10000 -- dead letters that are kept at most
+
+-- A node that was given up is kept for a person to look at, for as long as its run is.
+local function keep_letter(run, key)
+  local dead = key_of('dead')
+  call('ZADD', dead, now, run.id .. ' ' .. key)
+  call('ZREMRANGEBYRANK', dead, 0, -LETTERS - 1)
+  if call('PTTL', dead) < run.retention then call('PEXPIRE', dead, run.retention) end
+end
+
 -- An attempt ended with its process; too many such ends are the node's own doing.
 local function crash(run, key, record)
   local row = row_of(run, (split(key)))
@@ -8,6 +18,7 @@ local function crash(run, key, record)
   if record.crashes < row[5] then return enqueue(run, key, record, row) end
   call('HSET', run.base .. ':failures', key, cjson.encode({kind = 'lost', type = 'flowq.WorkerLost',
     message = format('%d attempts died with their worker; the last one on %s', record.crashes, record.worker)}))
+  keep_letter(run, key)
   settle(run, key, record, 'failed', 'failed')
   propagate(run)
 end

@@ -1,14 +1,16 @@
 -- What the scripts share; it stands before each of them. KEYS[1] is the prefix of all keys, ARGV[1] a JSON header.
 --
 -- A run is these keys (see keys.py); all get a TTL when it ends:
---   run:<id>            hash    status, plan, queue, canvas, held, remaining, bad_sinks, fence, counters, input, names, times
+--   run:<id>            hash    status, plan, queue, canvas, held, paused, remaining, bad_sinks, fence, counters, input, names,
+--                               times, reason (of an end that no node brought about), asked (what an idempotent submit is)
 --   run:<id>:nodes      hash    key -> status|attempt|crashes|fence|started|ended|worker|more
 --                               more: PENDING: upstreams not settled yet, and a mark (see delivery); a map that was
 --                               opened: total,opened,settled,broken; when final: the reason if it did not complete
 --   run:<id>:values     hash    key -> output; "i" .. key -> a map item's input
 --   run:<id>:failures   hash    key -> the last failure
 --   run:<id>:events     stream  what happened, for whoever watches
---   run:<id>:todo       list    consequences that were too many for one call: node status cursor
+--   run:<id>:todo       list    consequences that were too many for one call: node status cursor (and see follow_up)
+--   run:<id>:aside      zset    ready nodes of a paused run, by when they became so
 --   run:<id>:due        zset    dispatched as a canvas: ready nodes by when their messages are taken for lost
 -- A node without a record is as it began: waiting for all its upstreams, or ready if it has none.
 local prefix, header = KEYS[1], cjson.decode(ARGV[1])

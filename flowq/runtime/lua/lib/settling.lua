@@ -2,7 +2,7 @@ local function expire_run(run)
   for _, suffix in ipairs({'', ':nodes', ':values', ':failures', ':events'}) do
     call('PEXPIRE', run.base .. suffix, run.retention)
   end
-  for _, suffix in ipairs({':todo', ':due'}) do call('UNLINK', run.base .. suffix) end
+  for _, suffix in ipairs({':todo', ':due', ':aside'}) do call('UNLINK', run.base .. suffix) end
   call('PEXPIRE', key_of('values', run.id), run.retention)
   local plan = key_of('plan', run.plan)
   -- Not before the last of its runs goes, which need not be the last one that ended.
@@ -17,6 +17,8 @@ local function finish(run, status)
   call('XADD', run.base .. ':events', '*', 'e', 'run ' .. status .. ' 0 ')
   if status == 'completed' then call('HSET', key_of('plan', run.plan), 'last', run.id) end
   expire_run(run)
+  call('SREM', key_of('open'), run.id)
+  if call('HDEL', run.base, 'deadline') == 1 then call('ZREM', key_of('timers'), run.id .. ' deadline 0') end
   call('PUBLISH', key_of('finished'), run.id)
   local parked = call('HGET', run.base, 'then')
   if parked then
@@ -81,7 +83,8 @@ end
 -- All upstreams are settled: straight to the caller if the node is inline and the caller can take it, else to a worker.
 local function ready(run, key, record)
   local row = row_of(run, key)
-  local is_here = row[1] == 'inline' and takes_inline and (#inline < INLINE or fused[run.id .. ' ' .. key])
+  local is_fused = fused[run.id .. ' ' .. key]
+  local is_here = row[1] == 'inline' and takes_inline and (is_fused or (#inline < INLINE and not run.paused))
   if is_here and (not run.canvas or canvas_field(run, key) == 'i') then
     record.status = 'ready'
     write(run, key, record)
@@ -125,6 +128,36 @@ local function follow(run, node, status, cursor, only_required)
   return nil
 end
 
+-- What else stands on the todo list: nodes that a run begins with, and what a retry makes anew.
+local function follow_up(run, entry)
+  local what, key, record = string.match(entry, '^(%l+) (%S+) ?(.*)$')
+  budget = budget - 1
+  if what == 'sources' then
+    open_sources(run, key)
+  elseif what == 'ready' then
+    enqueue(run, key, record_of(run, key), row_of(run, (split(key))))
+  else
+    for _, suffix in ipairs({':nodes', ':values', ':failures'}) do call('HDEL', run.base .. suffix, key) end
+    call('HDEL', run.base, 'unknown:' .. key, 'lost:' .. key)
+    if what == 'put' then call('HSET', run.nodes, key, record) end
+    if what == 'drop' then call('HDEL', run.values, 'i' .. key) end
+  end
+end
+
+-- Have the nodes that were set aside while the run was paused delivered, within the budget.
+local function bring_back(run)
+  local aside = run.base .. ':aside'
+  local keys = budget > 0 and call('ZPOPMIN', aside, budget) or {}
+  for position = 1, #keys, 2 do
+    local record = record_of(run, keys[position])
+    if record and record.status == 'ready' then
+      enqueue(run, keys[position], record, row_of(run, (split(keys[position]))))
+    end
+  end
+  budget = budget - #keys / 2
+  run.back = call('EXISTS', aside) == 1
+end
+
 -- Work off the run's consequences within the budget. What is left stays on the todo list, with a timer that has the
 -- sweep go on with it should the caller die now.
 local function propagate(run)
@@ -136,15 +169,18 @@ local function propagate(run)
       break
     end
     local node, status, cursor, only = string.match(entry, '^(%d+) (%S+) (%d+) ?(%S*)$')
-    run.follows = true
-    local stopped = follow(run, node, status, tonumber(cursor), only == 'required')
-    run.follows = false
-    if stopped then
-      call('LPUSH', todo, table.concat({node, status, stopped, only}, ' '))
+    if node then
+      run.follows = true
+      local stopped = follow(run, node, status, tonumber(cursor), only == 'required')
+      run.follows = false
+      if stopped then call('LPUSH', todo, table.concat({node, status, stopped, only}, ' ')) end
+    else
+      follow_up(run, entry)
     end
   end
   if run.todo and call('EXISTS', todo) == 0 then run.todo = false end
-  if run.todo then
+  if run.back and not run.paused then bring_back(run) end
+  if run.todo or (run.back and not run.paused) then
     call('ZADD', key_of('timers'), now, run.id .. ' todo 0')
   end
 end

@@ -1,0 +1,59 @@
+"""Connections to Redis that bear with it, and what its errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from flowq.core.errors import StoreFullError, StoreUnavailableError
+
+GONE = (redis.ConnectionError, redis.TimeoutError)
+"""The server is away, does not answer, or is still loading its data."""
+
+
+class Redis(redis.Redis):
+    """A client that raises flowq's own errors where a caller can do something about them.
+
+    Raises:
+        StoreUnavailableError: the server could not be reached, however often it was tried.
+        StoreFullError: it is out of memory.
+    """
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        with store_errors():
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Raise flowq's own errors in the place of Redis's, as ``Redis`` does."""
+    try:
+        yield
+    except GONE as error:
+        raise StoreUnavailableError(
+            f"Redis does not answer ({error}); see that the one of FLOWQ_STATE_URL or FLOWQ_RESULTS_URL is up, and try"
+            " again"
+        ) from error
+    except redis.exceptions.OutOfMemoryError as error:
+        raise StoreFullError(
+            f"Redis is out of memory ({error}); give it more (maxmemory), or forget ended runs"
+        ) from error
+
+
+def connect(url: str) -> Redis:
+    """Connect to a Redis. Lost connections are tried again for about ten seconds."""
+    tcp: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_connect_timeout": 5}
+    client: Redis = Redis.from_url(  # type: ignore[assignment] # it says that of its class
+        url,
+        protocol=2,
+        socket_timeout=30,
+        retry=Retry(ExponentialBackoff(cap=1.0, base=0.02), 12),
+        retry_on_error=list(GONE),
+        **tcp,
+    )
+    return client
