@@ -24,7 +24,13 @@ def worker(
     ] = False,
     loglevel: Annotated[str, typer.Option(help="Celery's log level.")] = "WARNING",
 ) -> None:
-    """Run a worker. It knows the modules that FLOWQ_INCLUDE names, and no others."""
+    """Run a worker. It knows the modules that FLOWQ_INCLUDE names, and no others.
+
+    SIGTERM or Ctrl-C ends it: it claims nothing more; what it runs may go on for FLOWQ_GRACE_S seconds (default 20).
+
+    The rest is handed back: other workers run it at once, and no attempt is counted. SIGQUIT or a second Ctrl-C hands
+    back at once. It exits within 5 seconds more: whoever kills a worker that does not end, is to wait so long.
+    """
     name = name or f"flowq-{os.getpid()}"
     hostname = name if "@" in name else f"{name}@%h"
     argv = ["worker", "--hostname", hostname, "--pool", pool, "--loglevel", loglevel]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 import typing
 from collections.abc import Callable, Mapping
@@ -70,7 +71,8 @@ class Signature:
 class Processor:
     """A processor and its configuration.
 
-    ``key`` (``module:qualname``) and ``config`` (its fields, plain JSON) are all that plans carry of it.
+    ``key`` (``module:qualname``, ``module:qualname@version``) and ``config`` (its fields, plain JSON) are all that
+    plans carry of it.
     """
 
     key: str
@@ -79,6 +81,10 @@ class Processor:
     signature: Signature
     is_portable: bool = True
     """Another process can rebuild it from key and config."""
+
+
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""How a processor's version is written."""
 
 
 def portable_module(module: str) -> str:
@@ -94,15 +100,22 @@ def portable_module(module: str) -> str:
     return Path(file).stem if file else module
 
 
-def key_of(code: Any) -> str:
-    """Give the key of a class or function."""
-    return f"{portable_module(code.__module__)}:{code.__qualname__}"
+def key_of(code: Any, version: str | None = None) -> str:
+    """Give the key of a class or function: ``module:qualname``, with ``@version`` if it says which one it is."""
+    version = version or getattr(code, "processor_version", None)
+    key = f"{portable_module(code.__module__)}:{code.__qualname__}"
+    if version is None:
+        return key
+    if not isinstance(version, str) or not VERSION.fullmatch(version):
+        raise DefinitionError(f"{key}: version {version!r} is no short text of letters, digits, dots and dashes")
+    return f"{key}@{version}"
 
 
 def describe(processor: Any) -> Processor:
     """Read an object with ``.process`` (not a task: tasks describe themselves).
 
-    A pydantic model's or dataclass's fields, or a plain object's attributes, are its configuration.
+    A pydantic model's or dataclass's fields, or a plain object's attributes, are its configuration. If its class has a
+    ``processor_version`` (a text, such as ``"2"``), runs go to workers that have just that version.
 
     Raises:
         DefinitionError: it has no usable ``process``.

@@ -78,11 +78,18 @@ class Registry:
         known = self._known.get((key, config))
         if known is not None:
             return known
-        module, _, qualname = key.partition(":")
+        module, _, named = key.partition(":")
+        qualname, _, version = named.partition("@")
         if module in self._included or any(known_key == key for known_key, _ in self._known):
             found = _look_up(module, qualname)
-            if found is not None:
-                return self.add(_describe(found, config))
+            processor = None if found is None else _describe(found, config)
+            if processor is not None and processor.key == key:
+                return self.add(processor)
+            if processor is not None:
+                raise UnknownProcessorError(
+                    f"this process has {processor.key!r}, and the run was submitted with version {version or 'none'!r};"
+                    " keep a worker of that version until its runs have ended"
+                )
         raise UnknownProcessorError(
             f"this process does not know the processor {key!r}; add its module to FLOWQ_INCLUDE"
             f" (included: {', '.join(sorted(self._included)) or 'none'})"

@@ -282,7 +282,9 @@ def task(function: Any = None, /, **options: Any) -> Any:
 
     Args:
         function: the function; its parameters without default are required, ``T | None = None`` ones optional.
-        options: any field of FlowConfig; ``name`` is the function's by default.
+        options: any field of FlowConfig; ``name`` is the function's by default. And ``version`` (a text, such as
+            ``"2"``): runs go to workers that have just that version of the function. (An object's class says it by
+            its attribute ``processor_version``.)
 
     Raises:
         DefinitionError: the signature or an option cannot be used.
@@ -295,12 +297,16 @@ def task(function: Any = None, /, **options: Any) -> Any:
 
 
 def _task(function: Any, names: Mapping[str, Any], options: dict[str, Any]) -> Task[..., Any]:
+    options, version = dict(options), options.get("version")
+    options.pop("version", None)
+    if version is not None and not inspect.isfunction(function):
+        raise DefinitionError("@task(version=...) is for functions; a class has its attribute processor_version")
     if isinstance(function, Task):
         return function.options(**options)
     if hasattr(function, "process"):
         processor, name = describe(function), type(function).__name__
     elif inspect.isfunction(function):
-        key = key_of(function)
+        key = key_of(function, version)
         portable = "<locals>" not in key and "<lambda>" not in key
         config = "" if portable else f"#{id(function)}"
         processor = Processor(key, config, function, function_signature(function, names), portable)

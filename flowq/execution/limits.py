@@ -40,6 +40,8 @@ class Interruptible:
         """The body runs in its process's main thread."""
         self.wake: Callable[[], object] = lambda: None
         """Called after an interruption: it ends the blocking call, if the body knows how."""
+        self.told: Callable[[float], object] = lambda deadline: None
+        """Called with the end of the body's time (monotonic) when it begins, and with 0 when it has ended."""
 
     def __enter__(self) -> Interruptible:
         with self._lock:
@@ -48,6 +50,8 @@ class Interruptible:
             self._thread = threading.get_ident()
         self.started = time.monotonic()
         self.in_main_thread = threading.current_thread() is threading.main_thread()
+        if self.timeout_s is not None:
+            self.told(self.started + self.timeout_s)
         if self.in_main_thread:
             self._before = signal.signal(signal.SIGALRM, self._ring)
             if self.timeout_s is not None:
@@ -69,11 +73,13 @@ class Interruptible:
             signal.signal(signal.SIGALRM, self._before)  # type: ignore[arg-type]
         elif self._timer is not None:
             self._timer.cancel()
+        if self.timeout_s is not None:
+            self.told(0.0)
 
     @property
     def overdue_s(self) -> float:
         """How many seconds the body has gone on after its time was up."""
-        if self.timeout_s is None or not self.started:
+        if self.timeout_s is None or not self.started or self._over:
             return 0.0
         return max(0.0, time.monotonic() - self.started - self.timeout_s)
 

@@ -14,7 +14,7 @@ logger = logging.getLogger("flowq.worker")
 
 
 class Beacon(threading.Thread):
-    """Says every few seconds that this worker is there, and takes its turn at the fleet's sweep."""
+    """Says every few seconds that this worker is there, and at the end goodbye; takes its turn at the fleet's sweep."""
 
     def __init__(
         self, context: FlowContext, worker: str, queues: list[str], slots: int, look: Callable[[], None]
@@ -42,12 +42,16 @@ class Beacon(threading.Thread):
                     pause = min(pause, max(0.05, swept.next_due_ms / 1000))
             except Exception:
                 logger.exception("the sweep failed; it is tried again in %s s", pause)
-
-    def stop(self) -> None:
-        """Say that the worker leaves."""
-        self._stopped.set()
-        self.join(timeout=5)
         try:
-            self._scripts.register(worker=self._worker, queues=self._queues, slots=0)
+            send(self._context, self._scripts.register(worker=self._worker, queues=self._queues, slots=0))
         except Exception as error:
             logger.warning("could not say goodbye (%s); the fleet will notice", error)
+
+    def leave(self) -> None:
+        """Have it say that the worker leaves: nobody is to count on it any more."""
+        self._stopped.set()
+
+    def stop(self) -> None:
+        """Leave, and wait until that is said."""
+        self.leave()
+        self.join(timeout=5)

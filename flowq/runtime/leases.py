@@ -1,4 +1,4 @@
-"""Keeps a worker process's claims alive while it works on them, and stops what it lost."""
+"""Keeps a worker process's claims alive while it works on them; stops what it lost, hands back what it must leave."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from flowq.execution import Interruptible
+from flowq.runtime.board import Board, Phase, Seat
 from flowq.runtime.scripts import Message, Scripts
 
 logger = logging.getLogger("flowq.worker")
@@ -17,36 +18,61 @@ logger = logging.getLogger("flowq.worker")
 GIVE_UP_S = 2.0
 """An attempt that ignores the end of its time for so long is given up."""
 
+LOOK_S = 0.5
+"""How often a process that holds something looks at its attempts' time, and at what its parent says."""
+
 
 class LeaseKeeper:
-    """A thread that renews the leases of this process, watches the time of its attempts, and sweeps when a retry that
-    was scheduled here is due (the fleet's sweep would do it too, but later).
+    """A thread that renews what this process holds, watches the time of its attempts, and sweeps when a retry that was
+    scheduled here is due (the fleet's sweep would do it too, but later).
 
     It sleeps until the next of these; without any claim it costs nothing.
+
+    Args:
+        board: says when the worker is to end.
+        seat: this process's, if a parent looks after it. Then it is the parent that ends this process, should an
+            attempt in its main thread not stop.
     """
 
     def __init__(
-        self, scripts: Scripts, worker: str, renew_s: float, lease_s: float, send: Callable[[list[Message]], None]
+        self,
+        scripts: Scripts,
+        worker: str,
+        renew_s: float,
+        lease_s: float,
+        send: Callable[[list[Message]], None],
+        board: Board | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self._scripts = scripts
         self._worker = worker
         self._renew_s, self._lease_s = renew_s, lease_s
         self._send = send
+        self._board, self._seat = board, seat
         self._held: dict[str, Interruptible | None] = {}
         self.drains: list[tuple[str, str]] = []
         """The queue and token of every drain that is at work here."""
         self._due: list[float] = []
         self._changed = threading.Condition()
         self._renewed = time.monotonic()
+        self._wakes: float | None = None
+        """When the thread looks next; None: when it is told to."""
+        self._limits: dict[str, float] = {}
+        """When the time of attempts in threads is up, of those that have a limit."""
         self._thread: threading.Thread | None = None
         self.on_stuck: Callable[[str, Interruptible], None] = lambda lease, scope: None
         """Called with an attempt that ignores the end of its time, after it was given up here."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Something is held here, or about to be."""
+        return bool(self._held or self.drains)
+
     def hold(self, lease: str) -> None:
         """Renew this lease from now on."""
         with self._changed:
+            self._begin()
             self._held[lease] = None
-            self._notice()
 
     def drop(self, lease: str) -> None:
         """Renew it no longer: its attempt is settled."""
@@ -60,23 +86,30 @@ class LeaseKeeper:
             held = lease in self._held
             if held:
                 self._held[lease] = scope
-                self._notice()
         try:
+            if held:
+                self._show(lease, scope)
             yield held
         finally:
             with self._changed:
                 if lease in self._held:
                     self._held[lease] = None
+            if held:
+                self._hide()
 
     @contextmanager
     def draining(self, queue: str, token: str) -> Iterator[None]:
         """Keep a drain known as being at work."""
         with self._changed:
+            self._begin()
             self.drains.append((queue, token))
-            self._notice()
+        if self._seat is not None:
+            self._seat.drain(queue, token)
         try:
             yield
         finally:
+            if self._seat is not None:
+                self._seat.drain()
             with self._changed:
                 self.drains.remove((queue, token))
 
@@ -84,26 +117,59 @@ class LeaseKeeper:
         """Sweep after so many seconds."""
         with self._changed:
             heapq.heappush(self._due, time.monotonic() + delay_s)
-            self._notice()
+            self._notice(delay_s)
 
-    def _notice(self) -> None:
+    def _show(self, lease: str, scope: Interruptible) -> None:
+        """Tell the parent what runs, and from when to when its time does."""
+        if self._seat is None:
+            return
+        if threading.current_thread() is threading.main_thread():
+            self._seat.begin(lease)
+            scope.told = self._seat.time
+        else:
+            scope.told = lambda deadline: self._limit(lease, deadline)
+
+    def _hide(self) -> None:
+        if self._seat is not None and threading.current_thread() is threading.main_thread():
+            self._seat.finish()
+
+    def _limit(self, lease: str, deadline: float) -> None:
+        """Tell the parent of the thread whose time is up first."""
+        assert self._seat is not None
+        with self._changed:
+            if deadline:
+                self._limits[lease] = deadline
+            else:
+                self._limits.pop(lease, None)
+            limits = ((limit, lease) for lease, limit in self._limits.items())
+            deadline, lease = min(limits, default=(0.0, ""))
+            self._seat.begin_thread(lease, deadline)
+
+    def _begin(self) -> None:
+        if not self.is_busy:
+            self._renewed = time.monotonic()  # whoever claims says that this process lives
+        self._notice(LOOK_S)
+
+    def _notice(self, within_s: float) -> None:
+        """Have the thread look within so many seconds: it need not be woken up for every attempt of a busy process."""
         if self._thread is None:
-            self._renewed = time.monotonic()
             self._thread = threading.Thread(target=self._main, name="flowq-leases", daemon=True)
             self._thread.start()
-        self._changed.notify()
+        elif self._wakes is None or self._wakes > time.monotonic() + within_s:
+            self._changed.notify()
 
     def _main(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait(self._pause())
                 now = time.monotonic()
-                stuck = {lease: scope for lease, scope in self._held.items() if scope and scope.overdue_s > GIVE_UP_S}
-                for lease in stuck:
-                    del self._held[lease]
-                renew = bool(self._held or self.drains) and now - self._renewed >= self._renew_s
-                if not self._held and not self.drains:
-                    self._renewed = now
+                self._wakes = self._next(now)
+                if self._wakes is None or self._wakes > now:
+                    self._changed.wait(None if self._wakes is None else self._wakes - now)
+                now = time.monotonic()
+                self._wakes = now  # who comes while it looks finds it awake
+                stuck = self._stuck()
+                must_leave = bool(self._held) and self._must_leave()
+                renew = self.is_busy and (now - self._renewed >= self._renew_s or self._is_asked())
                 leases, drains = list(self._held), [f"{queue} {token}" for queue, token in self.drains]
                 due = bool(self._due) and self._due[0] <= now
                 while self._due and self._due[0] <= now:
@@ -111,7 +177,9 @@ class LeaseKeeper:
             try:
                 for lease, scope in stuck.items():
                     self.on_stuck(lease, scope)
-                if renew:
+                if must_leave:
+                    self._hand_back(drains)
+                elif renew:
                     self._renew(leases, drains)
                 if due:
                     self._send(self._scripts.sweep(worker=self._worker, every_ms=0).messages)
@@ -119,27 +187,57 @@ class LeaseKeeper:
                 logger.exception("leases could not be renewed; they are tried again")
                 self._stop_if_expired()
 
-    def _pause(self) -> float | None:
-        """Give the seconds until something is to do; None: nothing is."""
-        now = time.monotonic()
-        moments = [self._due[0]] if self._due else []
-        if self._held or self.drains:
-            moments.append(self._renewed + self._renew_s)
-        if any(scope is not None and scope.timeout_s is not None for scope in self._held.values()):
-            moments.append(now + 1.0)
-        return max(0.0, min(moments) - now) if moments else None
+    def _next(self, now: float) -> float | None:
+        """Give the moment when something is to do; None: nothing is."""
+        moments = self._due[:1]
+        if self.is_busy:
+            moments += [now + LOOK_S, self._renewed + self._renew_s]
+        return min(moments, default=None)
+
+    def _stuck(self) -> dict[str, Interruptible]:
+        """Take away, and give, the attempts that do not heed the end of their time."""
+        stuck = {
+            lease: scope
+            for lease, scope in self._held.items()
+            if scope and scope.overdue_s > GIVE_UP_S and not (self._seat is not None and scope.in_main_thread)
+        }
+        for lease in stuck:
+            del self._held[lease]
+        return stuck
+
+    def _must_leave(self) -> bool:
+        """This process has to end now, whatever it holds."""
+        if self._seat is not None and self._seat.leaving:
+            return True
+        return self._board is not None and self._board.phase is Phase.OVER
+
+    def _is_asked(self) -> bool:
+        if self._seat is None or not self._seat.is_asked:
+            return False
+        self._seat.is_asked = False
+        return True
+
+    def _hand_back(self, drains: list[str]) -> None:
+        """Give what is held to others, then stop it: what it still says comes too late to be recorded."""
+        self._send(self._scripts.bury(holders=[self._scripts.holder], tokens=drains, crashed=False))
+        with self._changed:
+            for lease in list(self._held):
+                self._lose(lease, "handed back, as this worker ends")
 
     def _renew(self, leases: list[str], drains: list[str]) -> None:
-        lost = self._scripts.renew(leases=leases, tokens=drains)
+        lost, messages = self._scripts.renew(leases=leases, tokens=drains)
         self._renewed = time.monotonic()
         with self._changed:
             for position in lost:
-                self._lose(leases[position])
+                self._lose(leases[position], "lost (cancelled, or taken away)")
+        self._send(messages)
 
-    def _lose(self, lease: str) -> None:
+    def _lose(self, lease: str, why: str) -> None:
         scope = self._held.pop(lease, None)
         if scope is not None:
-            logger.warning("the claim %s is lost (cancelled, or taken away): its attempt is stopped", lease)
+            logger.warning("the claim %s is %s: its attempt is stopped", lease, why)
+            if self._seat is not None and scope.in_main_thread:
+                self._seat.stop(time.monotonic())
             scope.stop()
 
     def _stop_if_expired(self) -> None:
@@ -147,5 +245,5 @@ class LeaseKeeper:
         with self._changed:
             if time.monotonic() - self._renewed > self._lease_s:
                 for lease in list(self._held):
-                    self._lose(lease)
-        time.sleep(min(0.5, self._renew_s))  # the connection's own retries have waited already
+                    self._lose(lease, "given up, as it could not be renewed")
+        time.sleep(min(LOOK_S, self._renew_s))  # the connection's own retries have waited already

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable
 
 from flowq.core.config import RetryPolicy
-from flowq.core.errors import FlowqError, UnknownProcessorError
+from flowq.core.errors import UnknownProcessorError
 from flowq.core.result import Failure
 from flowq.core.types import FailureKind
 from flowq.execution import Interruptible
@@ -16,7 +17,8 @@ from flowq.plan import Node
 from flowq.runtime.attempt import Outcome, expand, failed, perform
 from flowq.runtime.monitor import Monitor, NoMonitor
 from flowq.runtime.remote import RemoteAttempt
-from flowq.runtime.scripts import Claimed, Next, OutcomeEntry
+from flowq.runtime.scripts import Claimed, OutcomeEntry
+from flowq.runtime.steps import AGAIN_S, AWAY, UNAVAILABLE, Ended, released
 from flowq.runtime.worker import WorkerProcess
 
 logger = logging.getLogger("flowq.worker")
@@ -28,43 +30,43 @@ NO_RETRY = Node("?", "?", retry=RetryPolicy(max_attempts=1))
 """Stands for the node of a claim whose plan cannot be read."""
 
 
-class Ended(NamedTuple):
-    """What came of a claim."""
-
-    entries: list[OutcomeEntry]
-    """Of the attempt, and of the nodes that were fused to it; none if it opened a map, or lost its lease."""
-    values: list[bytes]
-    outcome: Outcome | None
-    """Of the attempt; None if it opened a map, or lost its lease."""
-    is_lost: bool = False
-    """It was stopped, or never began, as its lease is not its own any more."""
-
-
 class ClaimRunner:
     """Runs claims in this thread.
 
     Args:
         worker: the services of this process.
         in_canvas: the claims are node tasks' (nothing is fused: which nodes need no message, the lowering says).
+        closing: tells whether this process is to end: then nothing more is begun.
     """
 
-    def __init__(self, worker: WorkerProcess, *, in_canvas: bool = False) -> None:
+    def __init__(
+        self, worker: WorkerProcess, *, in_canvas: bool = False, closing: Callable[[], bool] = lambda: False
+    ) -> None:
         self._worker = worker
         self._in_canvas = in_canvas
+        self._closing = closing
 
     def run(self, claim: Claimed, *, alone: bool = False, returns: bool = False) -> Ended:
-        """Run a claim (``alone`` and ``returns`` as in OutcomeEntry)."""
+        """Run a claim (``alone`` and ``returns`` as in OutcomeEntry). It raises no Exception.
+
+        While the store is away, its inputs cannot be had: then the claim is handed back, and no attempt is counted.
+        """
         try:
-            attempt = self._worker.loader.attempt(claim)
-        except FlowqError as error:  # such as a plan of another version: this node will never run here
-            logger.exception("the claim %s cannot be prepared", claim.lease)
+            ended = self._run(claim, NoMonitor() if returns else self._worker.monitor)  # Celery itself shows its tasks
+        except AWAY as error:
+            logger.warning("the claim %s is handed back: its inputs cannot be had now (%s)", claim.lease, error)
+            ended = Ended([released(claim)], [])
+        except Exception as error:  # such as a plan of another version: this node will never run here
+            logger.exception("the claim %s cannot be run", claim.lease)
             outcome = failed(error, NO_RETRY)
-            return Ended([_entry(claim, NO_RETRY, outcome, None, 0)], [], outcome)
-        monitor = NoMonitor() if returns else self._worker.monitor  # Celery itself shows a task that is the node's own
-        ended = self._open_map(attempt) if attempt.opens_map else self._attempt(attempt, monitor)
+            ended = Ended([_entry(claim, NO_RETRY, outcome, None, 0)], [], outcome)
         for entry in ended.entries:
             entry["alone"], entry["returns"] = alone, returns
         return ended
+
+    def _run(self, claim: Claimed, monitor: Monitor) -> Ended:
+        attempt = self._worker.loader.attempt(claim)
+        return self._open_map(attempt) if attempt.opens_map else self._attempt(attempt, monitor)
 
     def unknown(self, claim: Claimed) -> Ended:
         """End a claim on a processor that this worker does not know."""
@@ -78,22 +80,6 @@ class ClaimRunner:
             outcome = failed(error, attempt.node)
         return Ended([_entry(claim, attempt.node, outcome, None, 0)], [], outcome)
 
-    def follow_up(self, following: Next) -> None:
-        """Do what a reply asks for besides running its claims."""
-        for claim in following.claims:  # first: a broker that is away may keep us for long
-            self._worker.leases.hold(claim.lease)
-        try:
-            self._worker.send(following.messages)
-            for run in following.unfinished:
-                left = True
-                while left:
-                    left, messages = self._worker.state.scripts.advance(run=run)
-                    self._worker.send(messages)
-        except BaseException:
-            for claim in following.claims:  # nobody will run them: they are to expire
-                self._worker.leases.drop(claim.lease)
-            raise
-
     def _attempt(self, attempt: RemoteAttempt, monitor: Monitor) -> Ended:
         """Run an attempt, and if it completes, the nodes that are fused to it."""
         entries: list[OutcomeEntry] = []
@@ -102,21 +88,41 @@ class ClaimRunner:
         todo = deque([attempt])
         while todo:
             current = todo.popleft()
-            outcome = self._perform(current, attempt.claim.lease, monitor)
-            if outcome is None:
-                break
-            outcome, packed = self._packed(current, outcome)
+            try:
+                outcome = self._perform(current, attempt.claim.lease, monitor)
+                if outcome is None:
+                    break
+                outcome, packed = self._packed(current, outcome)
+            except AWAY:
+                if current is attempt:
+                    raise
+                break  # what was done before is recorded, and the fused node comes by itself
             first = first or outcome
             position = 0 if packed is None else len(values) + 2
             entries.append(_entry(current.claim, current.node, outcome, packed, position))
             entries[-1]["fused"] = current is not attempt
             if packed is not None:
                 values.append(packed)
-                todo.extend(() if self._in_canvas else self._worker.loader.fused(current, outcome.value or b""))
-        return Ended(entries, values, first, is_lost=first is None)
+                todo.extend(self._fused(current, outcome.value or b""))
+        if first is None:
+            # Nobody may have taken the claim yet, if it was given up only because the store was away for long.
+            return Ended([released(attempt.claim)], [], is_lost=True)
+        return Ended(entries, values, first)
+
+    def _fused(self, attempt: RemoteAttempt, output: bytes) -> list[RemoteAttempt]:
+        if self._in_canvas or self._closing():
+            return []
+        try:
+            return list(self._worker.loader.fused(attempt, output))
+        except AWAY:
+            return []  # they come by themselves
 
     def _perform(self, attempt: RemoteAttempt, lease: str, monitor: Monitor) -> Outcome | None:
-        """Run one attempt under a lease (a fused node's is that of the one before it); None: the lease is lost."""
+        """Run one attempt under a lease (a fused node's is that of the one before it); None: it was not to be run.
+
+        Raises:
+            Exception: one of UNAVAILABLE: the attempt ended by an input that the store could not give.
+        """
         scope = Interruptible(attempt.node.timeout_s)
         with self._worker.leases.running(lease, scope) as held:
             if not held:
@@ -124,22 +130,37 @@ class ClaimRunner:
             monitor.started(attempt)
             outcome = perform(self._worker.registry, attempt.info, attempt.inputs, scope)
         monitor.ended(attempt, outcome)
+        if scope.stopped and outcome.timed_out:
+            return None  # its time was not up: it is not wanted any more
+        if isinstance(outcome.error, UNAVAILABLE):
+            raise outcome.error
         return outcome
 
     def _packed(self, attempt: RemoteAttempt, outcome: Outcome) -> tuple[Outcome, bytes | None]:
-        """Give the outcome and its packed value; it has failed if the value cannot be kept."""
+        """Give the outcome and its packed value; it has failed if the value cannot be kept.
+
+        While the store of large values is away, that is tried again, as what the attempt has done would be lost.
+        """
         if outcome.value is None:
             return outcome, None
-        try:
-            return outcome, self._worker.results.pack(attempt.claim.run, outcome.value)
-        except Exception as error:
-            return failed(error, attempt.node), None
+        while True:
+            try:
+                return outcome, self._worker.results.pack(attempt.claim.run, outcome.value)
+            except AWAY as error:
+                if self._closing():
+                    raise
+                logger.warning("the value of %s cannot be kept now (%s)", attempt.claim.lease, error)
+                time.sleep(AGAIN_S)
+            except Exception as error:
+                return failed(error, attempt.node), None
 
     def _open_map(self, attempt: RemoteAttempt) -> Ended:
         """Open a map's items, some at a time; gives the failure if there are no items to open."""
         claim = attempt.claim
         try:
             items = expand(attempt.inputs)
+        except AWAY:
+            raise
         except Exception as error:
             outcome = failed(error, attempt.node)
             return Ended([_entry(claim, attempt.node, outcome, None, 0)], [], outcome)

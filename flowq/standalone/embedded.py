@@ -22,6 +22,10 @@ WORKER_MARK = "FLOWQ_EMBEDDED_WORKER"
 """Set in the environment of embedded workers, so that a script they import does not start further ones."""
 
 
+STOP_GRACE_S = 5.0
+"""Within the time after which workers that do not stop are killed."""
+
+
 class EmbeddedContext(FlowContext):
     """The context of ``embedded()``, with the server and the worker processes behind it."""
 
@@ -71,7 +75,13 @@ def embedded(
     if own_server:
         server.start()
     try:
-        given = {"broker_url": server.url, "state_url": server.redis_url, "include": modules, **(settings or {})}
+        given: dict[str, Any] = {
+            "broker_url": server.url,
+            "state_url": server.redis_url,
+            "include": modules,
+            "grace_s": STOP_GRACE_S,
+        }
+        given |= {"grace_s": STOP_GRACE_S} | (dict(settings) if settings else {})
         context = EmbeddedContext(Settings(**given))
         context.server = server
         env = {f"FLOWQ_{name.upper()}": _text(value) for name, value in given.items()}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flowq import FlowStatus, NodeStatus, RunNotFound, StateError, flow, task
+from flowq import FlowStatus, NodeStatus, RunNotFound, RunStatusError, flow, task
 from flowq.client import NodeChange, Progress
 from flowq.standalone import EmbeddedContext
 from flowq.testing import wait_until
@@ -135,7 +135,7 @@ def test_a_run_that_is_not_there(context, run_id):
 def test_forgetting(context, tmp_path):
     path = tmp_path / "go"
     handle = gated.submit(str(path), context=context)
-    with pytest.raises(StateError, match="cancel it, or wait for its end"):
+    with pytest.raises(RunStatusError, match="cancel it, or wait for its end"):
         context.client.forget(handle.run_id)
     path.write_text("text")
     handle.result(20)

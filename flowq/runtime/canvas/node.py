@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from celery import states
@@ -11,35 +12,57 @@ from celery.exceptions import Ignore
 from flowq.core.types import NodeStatus
 from flowq.runtime.canvas.held import find_result, message_of
 from flowq.runtime.canvas.tasks import cut
-from flowq.runtime.runner import ClaimRunner, Ended
+from flowq.runtime.driver import Driver
+from flowq.runtime.runner import ClaimRunner
 from flowq.runtime.scripts import Claimed, Next, Picked
+from flowq.runtime.steps import AGAIN_S, AWAY, Asked, Ended, Keeping, Pause, Steps, Stored, follow_up
 from flowq.runtime.worker import WorkerProcess
 
 LATER_S = 0.05
 """A task that came too early for its retry waits at least so long."""
 
+AWAY_S = 1.0
+"""A task that cannot ask the store about its node comes again after so long: its slot is for other tasks until then."""
 
-def answer(worker: WorkerProcess, task: Any, run: str, key: str, alone: bool) -> None:
+
+def answer(
+    worker: WorkerProcess, task: Any, run: str, key: str, alone: bool, closing: Callable[[], bool] = lambda: False
+) -> None:
     """Run a node for its task. Where it does not complete, Celery's canvas ends here, and the run's state goes on.
+
+    ``closing`` tells whether this process is to end: then no inline nodes are run after this one.
 
     Raises:
         Exception: what the node's attempt raised, so that the task is a FAILURE.
-        Retry: there will be another attempt; its message is sent again.
+        Retry: there will be another attempt (or the store is away); its message is sent again.
         Ignore: the node is not (or no longer) to be run by this message.
     """
-    picked = worker.state.scripts.pick(worker=worker.name, run=run, key=key)
-    worker.send(picked.messages)
-    if picked.starts and (result := find_result(task.request, run)) is not None:
-        worker.state.scripts.park(run=run, message=message_of(result), replaces=True)
-    if not picked.claims:
-        _unclaimed(task, picked)
-        return
-    (claim,) = picked.claims
-    worker.leases.hold(claim.lease)
-    runner = ClaimRunner(worker, in_canvas=True)
-    ended, following = _settled(worker, runner, claim, alone=alone, returns=True)
-    _run_inline(worker, runner, following, alone=alone)
-    _end(task, ended, following, is_held=picked.is_held)
+    try:
+        picked = worker.state.scripts.pick(worker=worker.name, run=run, key=key)
+    except AWAY as error:
+        raise task.retry(exc=error, countdown=AWAY_S) from None
+    todo = deque(picked.claims)
+    driver = Driver(worker, ClaimRunner(worker, in_canvas=True, closing=closing))
+    with driver.letting_go(todo):
+        driver.drive(follow_up(Next(picked.claims, picked.messages)))
+        if picked.starts and (result := find_result(task.request, run)) is not None:
+            driver.drive(_park(lambda: worker.state.scripts.park(run=run, message=message_of(result), replaces=True)))
+        if not todo:
+            _unclaimed(task, picked)
+            return
+        own = driver.drive(_steps(todo, alone, Keeping(closing, worker.settings.lease_s)))
+    _end(task, own, is_held=picked.is_held)
+
+
+def _park(park: Callable[[], object]) -> Steps[None]:
+    """Have whoever waits for the canvas's last task told of the run's end; nobody else will see to that."""
+    while True:
+        try:
+            park()
+        except AWAY:
+            yield Pause(AGAIN_S)
+        else:
+            return
 
 
 def give_back(worker: WorkerProcess, run: str, key: str) -> None:
@@ -52,39 +75,26 @@ def give_back(worker: WorkerProcess, run: str, key: str) -> None:
         worker.send(following.messages)
 
 
-def _settled(
-    worker: WorkerProcess, runner: ClaimRunner, claim: Claimed, *, alone: bool, returns: bool
-) -> tuple[Ended, Next]:
-    """Run a claim and settle it; gives the inline nodes that follow, claimed."""
-    try:
-        ended = runner.run(claim, alone=alone, returns=returns)
-        following = worker.state.scripts.settle(
-            worker=worker.name, inline=True, outcomes=ended.entries, values=ended.values
-        )
-    finally:
-        worker.leases.drop(claim.lease)
-    runner.follow_up(following)
-    return ended, following
+def _steps(todo: deque[Claimed], alone: bool, keeping: Keeping) -> Steps[Stored]:
+    """Run the task's own node, then the inline nodes that follow, and those that follow them."""
+    own = stored = yield from keeping.run(todo, _ask_nothing, alone=alone, returns=True)
+    while True:
+        todo.extend(stored.following.claims)
+        yield from follow_up(stored.following)
+        if not todo:
+            return own
+        stored = yield from keeping.run(todo, _ask_nothing, alone=alone)
 
 
-def _run_inline(worker: WorkerProcess, runner: ClaimRunner, following: Next, *, alone: bool) -> None:
-    """Run the inline nodes that follow, and those that follow them."""
-    todo = deque(following.claims)
-    try:
-        while todo:
-            ended, following = _settled(worker, runner, todo[0], alone=alone, returns=False)
-            todo.popleft()
-            todo.extend(following.claims)
-            for entry in ended.entries:
-                if entry["retry"]:
-                    worker.leases.remind(entry["delay_ms"] / 1000)
-    finally:
-        for claim in todo:
-            worker.leases.drop(claim.lease)
+def _ask_nothing(_: int) -> Steps[Asked]:
+    """A task gets no claims but inline nodes."""
+    yield from ()
+    return Asked()
 
 
-def _end(task: Any, ended: Ended, following: Next, *, is_held: bool) -> None:
+def _end(task: Any, own: Stored, *, is_held: bool) -> None:
     """End the task as the node has ended."""
+    ended, following = own
     if ended.is_lost or 0 in following.stale:
         _revoke(task, "the run was cancelled, or the node was given to another worker")
     if not ended.entries:
@@ -95,6 +105,9 @@ def _end(task: Any, ended: Ended, following: Next, *, is_held: bool) -> None:
             task.backend.store_result(task.request.id, None, states.SUCCESS)
         return
     error = ended.outcome.error if ended.outcome else None
+    if entry["kind"] == "released":  # it gets another message
+        cut(task)
+        raise Ignore
     if entry["retry"]:
         raise task.retry(exc=error, countdown=entry["delay_ms"] / 1000)
     cut(task)

@@ -1,0 +1,129 @@
+"""What a drain does on a wake-up, as steps: claim, run, settle, until nothing is ready or its time slice ends.
+
+::
+
+    claim ──▶ hold ──▶ run ──▶ settle ──▶ hold ──▶ run ──▶ …      every settle brings the next claims along
+                 └──▶ start a thread:  run ──▶ settle ──▶ …       a THREAD node, and then the next one
+
+A drain holds one Celery slot. Its own steps run PROCESS and INLINE nodes one after the other; beside them, THREAD nodes
+run in threads. It ends in the very call that finds nothing while nothing of it is busy: so no wake-up is missed.
+
+When its process is to close, it asks for nothing more, stores what it has run, and hands back what it has not begun.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from flowq.runtime.scripts import Claimed, Next
+from flowq.runtime.steps import (
+    AWAY,
+    Asked,
+    AwaitThread,
+    Claim,
+    IsThreads,
+    Keeping,
+    Now,
+    StartThread,
+    Steps,
+    follow_up,
+)
+
+logger = logging.getLogger("flowq.worker")
+
+LOOK_S = 0.05
+"""While only threads are busy, the drain's own steps look for work this often: a wake-up could not reach it."""
+
+
+class DrainSteps:
+    """One answer to one wake-up.
+
+    Args:
+        slice_s: how long it goes on asking for more.
+        threads: how many THREAD nodes it may run at once.
+        patience_s: how long it tries to store what it has when it is to close.
+        closing: tells whether its process is to close.
+    """
+
+    def __init__(self, slice_s: float, threads: int, patience_s: float, closing: Callable[[], bool]) -> None:
+        self._slice_s, self._most = slice_s, threads
+        self._closing = closing
+        self._keeping = Keeping(closing, patience_s)
+        self._ends = 0.0
+        self._busy = 0
+        """What was busy in this drain, beside what the last call was about."""
+        self._over = False
+        """The last call found nothing while nothing was busy: the drain has ended in the store."""
+        self.threads = 0
+        """Those at work. Whoever drives the steps counts them: up at StartThread, down when one's steps have ended."""
+
+    def main(self, todo: deque[Claimed]) -> Steps[None]:
+        """Work until nothing is ready or the time slice is over; ``todo`` holds what is claimed and not settled."""
+        self._ends = (yield Now()) + self._slice_s
+        following = yield from self._claim()
+        while True:
+            todo.extend(following.claims)
+            yield from follow_up(following)
+            yield from self._start_threads(following.claims, todo)
+            if todo:
+                following = yield from self._work(todo)
+            elif self._over:
+                return
+            else:
+                following = yield from self._look()
+
+    def beside(self, todo: deque[Claimed]) -> Steps[None]:
+        """Run a THREAD node, the inline ones that follow from it, and then the next THREAD node."""
+        while todo:
+            _, following = yield from self._keeping.run(todo, self._ask_beside)
+            todo.extend(following.claims)
+            yield from follow_up(following)
+
+    def _start_threads(self, claims: list[Claimed], todo: deque[Claimed]) -> Steps[None]:
+        """Start threads for the claims that are for them; the others stay."""
+        for claim in claims:
+            try:
+                if (yield IsThreads(claim)):
+                    yield StartThread(claim)
+                    todo.remove(claim)
+            except Exception as error:  # to run it here will say what is wrong with it
+                logger.warning("no thread can be started for the claim %s (%s)", claim.lease, error)
+
+    def _work(self, todo: deque[Claimed]) -> Steps[Next]:
+        """Run the first of the claims and settle it; the others wait."""
+        _, following = yield from self._keeping.run(todo, self._ask)
+        self._over = not todo and not self._busy and not following.claims
+        return following
+
+    def _look(self) -> Steps[Next]:
+        """Look for more beside the threads; once there is no more time for that, wait for them."""
+        while self.threads:
+            yield AwaitThread(LOOK_S)
+            if (yield from self._open()):
+                break
+        return (yield from self._claim())
+
+    def _claim(self) -> Steps[Next]:
+        asked = yield from self._ask(0)
+        try:
+            following: Next = yield Claim(*asked)
+        except AWAY as error:  # no threads left: another wake-up comes when the store is back
+            logger.warning("the store does not answer (%s): no nodes can be claimed now", error)
+            following = Next([], [])
+        self._over = not self._busy and not following.claims
+        return following
+
+    def _ask(self, waiting: int) -> Steps[Asked]:
+        is_open = yield from self._open()
+        self._busy = waiting + self.threads
+        free = max(0, self._most - self.threads)
+        return Asked(process=0 if waiting else is_open, thread=free * is_open, busy=self._busy)
+
+    def _ask_beside(self, waiting: int) -> Steps[Asked]:
+        return Asked(thread=0 if waiting else (yield from self._open()), busy=1)
+
+    def _open(self) -> Steps[int]:
+        """Give 1 while it may ask for more, else 0."""
+        return 0 if self._closing() else int((yield Now()) < self._ends)

@@ -1,0 +1,120 @@
+"""Drives steps in a worker: does what they ask for, with the real scripts, attempts and clock."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from flowq.core.types import FlowType
+from flowq.runtime import steps as asked
+from flowq.runtime.runner import ClaimRunner
+from flowq.runtime.scripts import Claimed, Message, Next
+from flowq.runtime.steps import Ended, Steps
+from flowq.runtime.worker import WorkerProcess
+
+T = TypeVar("T")
+
+
+class Driver:
+    """Does what steps ask for, in the calling thread; any number of threads may use it at once.
+
+    Args:
+        worker: the services of this process.
+        runner: runs its claims.
+        queue: the drain's; empty: it is none.
+        token: the drain's.
+    """
+
+    def __init__(self, worker: WorkerProcess, runner: ClaimRunner, queue: str = "", token: str = "") -> None:
+        self._worker, self._runner = worker, runner
+        self._scripts = worker.state.scripts
+        self._queue, self._token = queue, token
+        self.does: dict[type, Callable[[Any], Any]] = {
+            asked.Claim: self._claim,
+            asked.Settle: self._settle,
+            asked.Advance: self._advance,
+            asked.Run: self._run,
+            asked.Send: self._send,
+            asked.Hold: self._hold,
+            asked.Drop: self._drop,
+            asked.Remind: self._remind,
+            asked.Now: lambda _: time.monotonic(),
+            asked.Pause: lambda request: time.sleep(request.seconds),
+            asked.IsThreads: self._is_threads,
+        }
+        """By the request's type. A drain adds what it alone can be asked for."""
+
+    def drive(self, steps: Steps[T]) -> T:
+        """Take steps to their end, and give what they return."""
+        does = self.does
+        try:
+            request = next(steps)
+            while True:
+                try:
+                    reply = does[type(request)](request)
+                except Exception as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(reply)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    @contextmanager
+    def letting_go(self, todo: deque[Claimed]) -> Iterator[None]:
+        """Should the steps fail, keep the leases of their claims no longer: they would stay claimed for ever."""
+        try:
+            yield
+        finally:
+            for claim in todo:
+                self._worker.leases.drop(claim.lease)
+
+    def _claim(self, request: asked.Claim) -> Next:
+        return self._scripts.claim(
+            worker=self._worker.name,
+            token=self._token,
+            queue=self._queue,
+            process=request.process,
+            thread=request.thread,
+            busy=request.busy,
+        )
+
+    def _settle(self, request: asked.Settle) -> Next:
+        return self._scripts.settle(
+            worker=self._worker.name,
+            token=self._token,
+            queue=self._queue,
+            process=request.process,
+            thread=request.thread,
+            busy=request.busy,
+            inline=request.inline,
+            outcomes=request.outcomes,
+            values=request.values,
+        )
+
+    def _advance(self, request: asked.Advance) -> tuple[bool, list[Message]]:
+        return self._scripts.advance(run=request.run)
+
+    def _run(self, request: asked.Run) -> Ended:
+        return self._runner.run(request.claim, alone=request.alone, returns=request.returns)
+
+    def _send(self, request: asked.Send) -> None:
+        self._worker.send(request.messages)
+
+    def _hold(self, request: asked.Hold) -> None:
+        for claim in request.claims:
+            self._worker.leases.hold(claim.lease)
+
+    def _drop(self, request: asked.Drop) -> None:
+        self._worker.leases.drop(request.claim.lease)
+
+    def _remind(self, request: asked.Remind) -> None:
+        self._worker.leases.remind(request.seconds)
+
+    def _is_threads(self, request: asked.IsThreads) -> bool:
+        claim = request.claim
+        node = self._worker.state.plan(claim.plan).nodes[int(claim.key.partition(".")[0])]
+        return node.placement is FlowType.THREAD

@@ -1,0 +1,180 @@
+"""A worker that is told to end: attempts go on for the grace, the rest is handed back, and the worker ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from flowq import FlowStatus, FlowType
+from flowq.standalone import EmbeddedContext
+from flowq.standalone.process import GuardedProcess
+from flowq.testing import wait_until
+from flowq.testing.fleet import fleet
+from tests.integration import supervised_flows as flows
+from tests.integration.supervised_flows import alone, ends, let_go, starts
+
+POOLS = ["prefork", "solo", "threads"]
+SOON_S = 6.0
+"""Well below the default lease of 15 s: who waits for a lease to expire is too late."""
+ENDS_S = 12.0
+"""Celery itself needs a second or two to end, and these cores are shared."""
+
+
+@pytest.fixture
+def log(tmp_path) -> str:
+    return str(tmp_path / "effects")
+
+
+@contextmanager
+def two(pool: str, grace_s: float) -> Iterator[EmbeddedContext]:
+    with fleet(2, [flows], pool=pool, settings={"grace_s": grace_s}) as started:
+        yield started
+
+
+def worker_of(context: EmbeddedContext, handle) -> GuardedProcess:
+    """Give the worker that runs the flow's one node."""
+    name = wait_until(lambda: handle.node("only").worker, SOON_S).partition("@")[0]
+    return next(process for process in context.workers.processes if process.name == name)
+
+
+def started(log: str, run: str, attempts: int = 1) -> int:
+    """Wait for so many beginnings; gives the last one's process."""
+    return wait_until(lambda: seen if len(seen := starts(log, run)) == attempts else None, SOON_S)[-1].more
+
+
+def assert_ends(worker: GuardedProcess, status: int = 0) -> None:
+    assert worker.wait(ENDS_S), worker.log_tail()
+    assert worker.returncode == status, worker.log_tail()
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_what_ends_within_the_grace_is_recorded(pool, log):
+    with two(pool, 30) as context:
+        handle = alone(flows.Waits()).submit({"log": log}, context=context)
+        started(log, handle.run_id)
+        worker = worker_of(context, handle)
+        worker.terminate()
+        # What comes now goes to the other one: nobody counts on this one any more.
+        other = alone(flows.Noted(), "other").submit({"log": log}, context=context)
+        assert other.result(SOON_S).nodes["other"].worker.partition("@")[0] != worker.name
+        let_go(log)
+        result = handle.result(SOON_S)
+        assert (result.status, result.output, len(starts(log, handle.run_id))) == (FlowStatus.COMPLETED, 1, 1)
+        assert_ends(worker)
+
+
+@pytest.mark.parametrize("placement", [FlowType.PROCESS, FlowType.THREAD])
+@pytest.mark.parametrize("pool", POOLS)
+def test_what_does_not_is_handed_back_and_runs_elsewhere_at_once(pool, log, placement):
+    with two(pool, 0.5) as context:
+        handle = alone(flows.Waits(), flow_type=placement).submit({"log": log}, context=context)
+        first = started(log, handle.run_id)
+        worker = worker_of(context, handle)
+        worker.terminate()
+        second = started(log, handle.run_id, attempts=2)
+        assert second != first
+        assert_ends(worker)
+        assert handle.node("only").attempt == 1  # no attempt was counted, and no crash
+        let_go(log)
+        result = handle.result(SOON_S)
+        assert (result.status, result.output) == (FlowStatus.COMPLETED, 1)
+        assert [end.more for end in ends(log, handle.run_id)] == [second]
+
+
+@pytest.mark.parametrize("processor", [flows.Deaf(), flows.Stubborn()], ids=["deaf", "stubborn"])
+def test_a_child_that_does_not_heed_it_is_killed(log, processor):
+    with two("prefork", 0.5) as context:
+        handle = alone(processor).submit({"log": log}, context=context)
+        started(log, handle.run_id)
+        worker = worker_of(context, handle)
+        worker.terminate()
+        started(log, handle.run_id, attempts=2)
+        assert_ends(worker)
+        assert handle.node("only").attempt == 1
+        handle.cancel()
+
+
+@pytest.mark.parametrize("pool", ["solo", "threads"])
+def test_a_worker_without_children_ends_though_an_attempt_does_not(log, pool):
+    with two(pool, 0.5) as context:
+        handle = alone(flows.Stubborn()).submit({"log": log}, context=context)
+        started(log, handle.run_id)
+        worker = worker_of(context, handle)
+        worker.terminate()
+        started(log, handle.run_id, attempts=2)
+        assert_ends(worker)
+        let_go(log)
+        assert handle.result(SOON_S).output == 1
+
+
+@pytest.mark.parametrize(
+    "then", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT], [signal.SIGQUIT]], ids=["term", "int", "quit"]
+)
+@pytest.mark.parametrize("pool", POOLS)
+def test_more_signals_do_no_harm(log, pool, then):
+    with two(pool, 1) as context:
+        handle = alone(flows.Waits()).submit({"log": log}, context=context)
+        first = started(log, handle.run_id)
+        worker = worker_of(context, handle)
+        for number in [signal.SIGTERM, *then]:
+            os.kill(worker.pid, number)
+        second = started(log, handle.run_id, attempts=2)
+        assert second != first
+        assert worker.wait(ENDS_S), worker.log_tail()
+        let_go(log)
+        result = handle.result(SOON_S)
+        assert (result.status, result.output) == (FlowStatus.COMPLETED, 1)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_cold_shutdown_hands_back_at_once(log, pool):
+    with two(pool, 60) as context:
+        handle = alone(flows.Waits()).submit({"log": log}, context=context)
+        started(log, handle.run_id)
+        worker = worker_of(context, handle)
+        os.kill(worker.pid, signal.SIGQUIT)
+        started(log, handle.run_id, attempts=2)
+        assert worker.wait(ENDS_S), worker.log_tail()
+        let_go(log)
+        result = handle.result(SOON_S)
+        assert (result.status, result.output) == (FlowStatus.COMPLETED, 1)
+
+
+def test_a_child_that_is_told_to_end_hands_back_what_it_holds(log):
+    """As an operator may, or a service manager that tells a whole group of processes."""
+    with two("prefork", 60) as context:
+        handle = alone(flows.Waits()).submit({"log": log}, context=context)
+        first = started(log, handle.run_id)
+        os.kill(first, signal.SIGTERM)
+        started(log, handle.run_id, attempts=2)
+        assert handle.node("only").attempt == 1
+        let_go(log)
+        assert handle.result(SOON_S).output == 1
+
+
+@pytest.mark.parametrize("grace_s", [0.5, 30])
+def test_a_nodes_own_task_is_handed_back_too(log, grace_s):
+    with two("prefork", grace_s) as context:
+        handle = alone(flows.Waits()).submit({"log": log}, context=context, dispatch="canvas")
+        started(log, handle.run_id)
+        worker = worker_of(context, handle)
+        worker.terminate()
+        if grace_s < 1:
+            started(log, handle.run_id, attempts=2)
+            assert_ends(worker)
+        let_go(log)
+        result = handle.result(SOON_S)
+        assert (result.status, result.output) == (FlowStatus.COMPLETED, 1)
+        assert_ends(worker)
+
+
+def test_an_idle_worker_ends_at_once(log):
+    with two("prefork", 60) as context:
+        for worker in context.workers.processes:
+            worker.terminate()
+        for worker in context.workers.processes:
+            assert_ends(worker)
