@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit lint bench lock clean
+.PHONY: help setup demo test unit lint bench chaos lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ lint: setup ## Check style, types and layers
 
 bench: setup ## Compare flowq with hand-written Celery canvases, in minutes (BENCH=--help lists what else there is)
 	$(BIN)/python -m tests.bench.compare $(BENCH)
+
+chaos: setup ## Kill, stop and restart workers and Redis under runs, beside bare Celery (CHAOS_LONG=1: 500 runs; CHAOS=--help)
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet $(UPGRADE)
