@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from flowq.cli import deadletter
 from flowq.cli.demo.command import demo
 from flowq.cli.explain import explain
 from flowq.cli.graph import graph, validate
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 for command in (demo, run, graph, validate, explain, worker):
     app.command()(command)
+app.add_typer(deadletter.app, name="deadletter")
 
 
 def main() -> None:

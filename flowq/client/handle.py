@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from flowq.client.reading import Progress, RunReader, progress_of
@@ -189,19 +189,20 @@ class FlowHandle:
         """Go on with a paused run; gives its status."""
         return FlowStatus(self._changed(self._known(self._state.scripts.resume(run=self.run_id))))
 
-    def retry(self, from_node: str | None = None) -> FlowStatus:
+    def retry(self, from_node: str | Sequence[str] | None = None) -> FlowStatus:
         """Open the run again, now that it has ended: nodes that failed or were cancelled run again, and all that is
         downstream of them; all other results are kept. Attempts and crashes are counted anew.
 
         Args:
-            from_node: run this node (as in ``node``) and its downstream again, however they ended. An item of a map,
-                ``"name[3]"``, leaves the other items as they are.
+            from_node: run this node (or nodes, named as in ``node``) and what is downstream of it again, however they
+                ended. An item of a map, ``"name[3]"``, leaves the other items as they are.
 
         Raises:
             RunNotFound: there is no such run.
             RunStatusError: it has not ended, there is nothing to retry, or what is chosen could not start.
         """
-        roots = [] if from_node is None else [self._reader().ref_of(from_node)]
+        names = [from_node] if isinstance(from_node, str) else from_node or []
+        roots = [self._reader().ref_of(name) for name in names]
         self._changed(retry(self._state, self.run_id, roots))
         return self.status()
 

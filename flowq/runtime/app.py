@@ -86,11 +86,11 @@ def attach(app: Celery, context: FlowContext) -> None:
 
         def __init__(self, parent: Any, **kwargs: Any) -> None:
             super().__init__(parent, **kwargs)
-            _await_store(context)
             drains.hostname = parent.hostname
             drains.board = Board()  # before the pool forks
             context.registry.include([*context.settings.include, "flowq.runtime.imported"])
             context.registry.warm_up()
+            _await_store(context)
             tasks.register(app, context.registry.keys())
             tasks.register_imported(app)
             self._beacon: Beacon | None = None

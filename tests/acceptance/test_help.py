@@ -10,6 +10,7 @@ COMMANDS = {
     "graph": ["MODULE:FLOW"],
     "explain": ["MODULE:FLOW", "--dispatch", "--json"],
     "validate": ["MODULE:FLOW"],
+    "deadletter": ["list", "retry", "drop"],
     "worker": ["--queues", "--concurrency", "--pool"],
 }
 
