@@ -16,6 +16,10 @@ GONE = (redis.ConnectionError, redis.TimeoutError)
 """The server is away, does not answer, or is still loading its data."""
 
 
+UNWRITABLE = ("READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS")
+"""How the refusals of a server begin that does not take writes now: a replica, or one whose disk is full."""
+
+
 class Redis(redis.Redis):
     """A client that raises flowq's own errors where a caller can do something about them.
 
@@ -42,6 +46,12 @@ def store_errors() -> Iterator[None]:
     except redis.exceptions.OutOfMemoryError as error:
         raise StoreFullError(
             f"Redis is out of memory ({error}); give it more (maxmemory), or forget ended runs"
+        ) from error
+    except redis.ResponseError as error:
+        if not isinstance(error, redis.exceptions.ReadOnlyError) and not str(error).startswith(UNWRITABLE):
+            raise
+        raise StoreUnavailableError(
+            f"Redis takes no writes ({error}); is it a replica, or is its disk full?"
         ) from error
 
 

@@ -75,11 +75,17 @@ def attach(app: Celery, context: FlowContext) -> None:
     # more message, and sits on it while others are idle.
     # No events: Flower shows the nodes, not the wake-ups. Not shared: Celery would give it to every other app of this
     # process too, with this app's context.
-    def drain(queue: str, token: str) -> None:
+    def drain(task: Any, queue: str, token: str) -> None:
+        served = {served.name for served in app.amqp.queues.consume_from.values()}
+        came_by = (task.request.delivery_info or {}).get("routing_key")  # one that was added when this child was there
+        if not isinstance(token, str) or queue not in served | {came_by}:
+            logger.warning("a wake-up for %.100r is ignored: this worker does not serve that queue", queue)
+            return
         with drains.at_work() as process:
             Drain(process, queue, token, process.closing).run()
 
-    app.task(name=DRAIN, shared=False, ignore_result=True, acks_late=True, send_events=False, time_limit=None)(drain)
+    options = {"ignore_result": True, "acks_late": True, "send_events": False, "time_limit": None}
+    app.task(name=DRAIN, bind=True, shared=False, **options)(drain)
 
     class FlowqStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """Includes the modules, gets its processes ready for the first wake-up, looks after them, and ends in order."""

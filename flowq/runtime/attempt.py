@@ -19,6 +19,7 @@ from flowq.core.errors import (
     ArgumentError,
     AttemptTimeout,
     OutputError,
+    PlanError,
     Skip,
     UnknownProcessorError,
 )
@@ -245,7 +246,7 @@ def failed(error: BaseException, node: Node) -> Outcome:
         kind, retry = FailureKind.INPUT, False
     elif isinstance(error, OutputError):
         kind, message = FailureKind.OUTPUT, f"node {node.path!r}: {message}"
-    elif isinstance(error, UnknownProcessorError):
+    elif isinstance(error, (UnknownProcessorError, PlanError)):  # another worker may be of another version
         kind, retry = FailureKind.UNKNOWN_PROCESSOR, False
     text = _printable("".join(traceback.format_exception(error))[-MAX_TRACEBACK:])
     failure = Failure(kind=kind, type=_type_name(error), message=message, traceback=text)

@@ -233,17 +233,22 @@ class LeaseKeeper:
         self._send(messages)
 
     def _lose(self, lease: str, why: str) -> None:
-        scope = self._held.pop(lease, None)
-        if scope is not None:
+        self._stop(lease, self._held.pop(lease, None), why)
+
+    def _stop(self, lease: str, scope: Interruptible | None, why: str) -> None:
+        if scope is not None and not scope.stopped:
             logger.warning("the claim %s is %s: its attempt is stopped", lease, why)
             if self._seat is not None and scope.in_main_thread:
                 self._seat.stop(time.monotonic())
             scope.stop()
 
     def _stop_if_expired(self) -> None:
-        """Who could not renew for a whole lease does not hold it any more: somebody else may be running the node."""
+        """Stop attempts whose claims could not be renewed for a whole lease: somebody else may be running their nodes.
+
+        The claims are still named, should they be valid after all: what has ended is still to be stored.
+        """
         with self._changed:
             if time.monotonic() - self._renewed > self._lease_s:
-                for lease in list(self._held):
-                    self._lose(lease, "given up, as it could not be renewed")
+                for lease, scope in self._held.items():
+                    self._stop(lease, scope, "given up, as it could not be renewed")
         time.sleep(min(LOOK_S, self._renew_s))  # the connection's own retries have waited already

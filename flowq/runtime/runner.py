@@ -18,7 +18,7 @@ from flowq.runtime.attempt import Outcome, expand, failed, perform
 from flowq.runtime.monitor import Monitor, NoMonitor
 from flowq.runtime.remote import RemoteAttempt
 from flowq.runtime.scripts import Claimed, OutcomeEntry
-from flowq.runtime.steps import AGAIN_S, AWAY, UNAVAILABLE, Ended, released
+from flowq.runtime.steps import AGAIN_S, AWAY, Ended, released
 from flowq.runtime.worker import WorkerProcess
 
 logger = logging.getLogger("flowq.worker")
@@ -121,7 +121,7 @@ class ClaimRunner:
         """Run one attempt under a lease (a fused node's is that of the one before it); None: it was not to be run.
 
         Raises:
-            Exception: one of UNAVAILABLE: the attempt ended by an input that the store could not give.
+            Exception: one of AWAY: the attempt ended by an input that the store could not give.
         """
         scope = Interruptible(attempt.node.timeout_s)
         with self._worker.leases.running(lease, scope) as held:
@@ -132,7 +132,7 @@ class ClaimRunner:
         monitor.ended(attempt, outcome)
         if scope.stopped and outcome.timed_out:
             return None  # its time was not up: it is not wanted any more
-        if isinstance(outcome.error, UNAVAILABLE):
+        if isinstance(outcome.error, AWAY):
             raise outcome.error
         return outcome
 

@@ -12,9 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-import redis
-
-from flowq.core import errors
+from flowq.core.errors import StoreFullError, StoreUnavailableError
 from flowq.runtime.attempt import Outcome
 from flowq.runtime.scripts import Claimed, Message, Next, OutcomeEntry
 
@@ -22,13 +20,8 @@ logger = logging.getLogger("flowq.worker")
 
 T = TypeVar("T")
 
-UNAVAILABLE: tuple[type[Exception], ...] = tuple(
-    getattr(errors, name) for name in ("StoreUnavailableError", "StoreFullError") if hasattr(errors, name)
-)
-"""What flowq's own calls raise while the store cannot be used, after the connection's own retries."""
-
-AWAY: tuple[type[Exception], ...] = (*UNAVAILABLE, redis.ConnectionError, redis.TimeoutError)
-"""The same of whatever reads or keeps values: a while later it may go."""
+AWAY = (StoreUnavailableError, StoreFullError)
+"""What is raised while the store cannot be used, after the connection's own retries: a while later it may go."""
 
 AGAIN_S = 0.5
 """The pause before a call on a store that is away is made again. The connection's own retries have waited already,

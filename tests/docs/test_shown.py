@@ -58,3 +58,10 @@ def test_every_program_prints_what_the_page_says(page: Path, tmp_path: Path) -> 
 
 def test_no_page_is_forgotten() -> None:
     assert {page.name for page in PAGES} >= {"README.md", "quickstart.md"}
+
+
+def test_every_test_that_the_guarantees_name_is_there() -> None:
+    page = (TOP / "docs" / "guarantees.md").read_text("utf-8")
+    named = set(re.findall(r"tests/[\w/]+\.py", page))
+    assert len(named) > 10
+    assert {name for name in named if not (TOP / name).is_file()} == set()

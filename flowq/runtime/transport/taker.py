@@ -135,7 +135,13 @@ class Bell:
     """The connection on which Redis tells of changed lists; RESP2, where that comes as a published message."""
 
     def __init__(self, pool: Any) -> None:
-        self._connection = pool.connection_class(**{**pool.connection_kwargs, "protocol": 2})
+        # Without what redis-py 8 adds for RESP3 over TCP, and refuses to go without it.
+        given = {
+            name: value
+            for name, value in pool.connection_kwargs.items()
+            if not name.startswith(("maint_notifications", "orig_"))
+        }
+        self._connection = pool.connection_class(**{**given, "protocol": 2})
         self._hears = False
 
     def listen(self, taker: Taker, timeout_s: float) -> None:
