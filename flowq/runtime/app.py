@@ -75,10 +75,10 @@ def attach(app: Celery, context: FlowContext) -> None:
     # more message, and sits on it while others are idle.
     # No events: Flower shows the nodes, not the wake-ups. Not shared: Celery would give it to every other app of this
     # process too, with this app's context.
-    def drain(task: Any, queue: str, token: str) -> None:
+    def drain(task: Any, queue: Any, token: Any) -> None:
         served = {served.name for served in app.amqp.queues.consume_from.values()}
         came_by = (task.request.delivery_info or {}).get("routing_key")  # one that was added when this child was there
-        if not isinstance(token, str) or queue not in served | {came_by}:
+        if not isinstance(token, str) or not isinstance(queue, str) or queue not in served | {came_by}:
             logger.warning("a wake-up for %.100r is ignored: this worker does not serve that queue", queue)
             return
         with drains.at_work() as process:

@@ -18,7 +18,7 @@ LARGE = {f"n{i}": [f"n{i - 100}"] if i >= 100 else [] for i in range(10_000)}
 
 @pytest.fixture(scope="module")
 def server():
-    with EmbeddedServer(appendonly=False) as running:
+    with EmbeddedServer() as running:
         yield running
 
 
