@@ -102,7 +102,7 @@ def portable_module(module: str) -> str:
 
 def key_of(code: Any, version: str | None = None) -> str:
     """Give the key of a class or function: ``module:qualname``, with ``@version`` if it says which one it is."""
-    version = version or getattr(code, "processor_version", None)
+    version = getattr(code, "processor_version", None) if version is None else version
     key = f"{portable_module(code.__module__)}:{code.__qualname__}"
     if version is None:
         return key

@@ -62,6 +62,9 @@ class ClaimRunner:
             ended = Ended([_entry(claim, NO_RETRY, outcome, None, 0)], [], outcome)
         for entry in ended.entries:
             entry["alone"], entry["returns"] = alone, returns
+            if entry["kind"] == "unknown" and ended.outcome and ended.outcome.failure:
+                why = ended.outcome.failure.message
+                logger.warning("node %s of run %s waits for another worker: %s", claim.key, claim.run, why)
         return ended
 
     def _run(self, claim: Claimed, monitor: Monitor) -> Ended:
