@@ -55,6 +55,10 @@ class LeaseKeeper:
         self._due: list[float] = []
         self._changed = threading.Condition()
         self._renewed = time.monotonic()
+        """When it was last certain that what is held here is still held."""
+        self._called = time.monotonic()
+        """When the thread last renewed: also of a process whose drains are short, so that claims whose replies it never
+        got are missed."""
         self._wakes: float | None = None
         """When the thread looks next; None: when it is told to."""
         self._limits: dict[str, float] = {}
@@ -169,7 +173,7 @@ class LeaseKeeper:
                 self._wakes = now  # who comes while it looks finds it awake
                 stuck = self._stuck()
                 must_leave = bool(self._held) and self._must_leave()
-                renew = self.is_busy and (now - self._renewed >= self._renew_s or self._is_asked())
+                renew = self.is_busy and (now - self._called >= self._renew_s or self._is_asked())
                 leases, drains = list(self._held), [f"{queue} {token}" for queue, token in self.drains]
                 due = bool(self._due) and self._due[0] <= now
                 while self._due and self._due[0] <= now:
@@ -191,7 +195,7 @@ class LeaseKeeper:
         """Give the moment when something is to do; None: nothing is."""
         moments = self._due[:1]
         if self.is_busy:
-            moments += [now + LOOK_S, self._renewed + self._renew_s]
+            moments += [now + LOOK_S, self._called + self._renew_s]
         return min(moments, default=None)
 
     def _stuck(self) -> dict[str, Interruptible]:
@@ -226,7 +230,7 @@ class LeaseKeeper:
 
     def _renew(self, leases: list[str], drains: list[str]) -> None:
         lost, messages = self._scripts.renew(leases=leases, tokens=drains)
-        self._renewed = time.monotonic()
+        self._renewed = self._called = time.monotonic()
         with self._changed:
             for position in lost:
                 self._lose(leases[position], "lost (cancelled, or taken away)")

@@ -21,7 +21,7 @@ def both() -> Iterator[dict[str, FlowContext]]:
     """Two workers on one server; gives their contexts by version."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as environment:
         server = stack.enter_context(EmbeddedServer())
-        found = {}
+        found: dict[str, FlowContext] = {}
         for version in ("1", "2"):
             environment.setenv("SHOP_VERSION", version)
             started = fleet(1, [flows], server=server, settings=QUICK)

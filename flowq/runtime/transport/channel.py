@@ -61,6 +61,11 @@ class Taking:
         self._lists: Lists | None = None
         self._known_lists: dict[tuple[str, ...], Lists] = {}
 
+    def _connparams(self: Any, asynchronous: bool = False) -> Any:
+        if self.connection is None:  # it was closed in another thread; kombu would look for its address there
+            raise OperationalError("the channel is closed")
+        return super()._connparams(asynchronous)  # type: ignore[misc]
+
     # --- consuming ----------------------------------------------------------------------------------------------
 
     def basic_consume(self: Any, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:

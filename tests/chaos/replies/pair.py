@@ -1,0 +1,269 @@
+"""Two fleets' states side by side: on one every reply is lost, on the other none; both must stay equal.
+
+The one whose replies are lost is behind the proxy, under a prefix of its own on the same server; redis-py repeats each
+call, some time later. After every call both prefixes hold the same, and both callers were told the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatch
+from typing import Any, NamedTuple
+
+from flowq import FlowContext, RunNotFound, Settings
+from flowq.client.retrying import retry
+from flowq.core.errors import RunStatusError
+from flowq.runtime.keys import Keys
+from flowq.runtime.scripts import Delivery, Scripts, WakeUp
+from flowq.runtime.state import State
+from tests.chaos.replies.clocked import Clock, clocked
+from tests.chaos.replies.faults import Armed, Fault
+from tests.property.calls import Changes, merged, sized
+
+LATER_S = 0.04
+"""How much later a call comes again: what redis-py waits."""
+
+_TAKING = ("for _ = 1, BUDGET do -- a cancelled", "for _ = 1, 500 do -- a cancelled")
+
+SMALL: Changes = merged(sized(budget=6, inline=4, batch=8), {"lib": [_TAKING]})
+"""Small runs reach these limits, so that there is something to ``advance``; but a claim finds what there is."""
+
+GO_ON = {"advance", "sweep"}
+"""What these could not do within their limits, their repetition does: it is what another call would do."""
+
+LEASE_S = 60.0
+
+
+HINTS = (":queues", ":queue:*:drains")
+"""What may differ: which wake-ups were asked for. That none was lost, the replies show."""
+
+WEAKER: Mapping[str, tuple[str, ...]] = {
+    "advance": ("messages lost", "0"),
+    "bury": ("messages lost",),
+    "cancel": ("messages lost",),
+    "drop": ("reply",),
+    "extend": ("messages lost", "0"),
+    "forget": ("reply",),
+    "pick": ("messages lost", "status", "starts"),
+    "renew": ("messages lost",),
+    "resume": ("messages lost",),
+    "settle": ("messages lost", "stale", "unfinished"),
+    "sweep": ("messages lost", "swept", "next_due_ms"),
+}
+"""What callers may not learn, by script, because something makes up for it: the next sweep sends messages again."""
+
+
+class Differs(AssertionError):
+    """What was lost made a difference."""
+
+
+class Refused(str):
+    """What a caller said before it called the script."""
+
+
+class Called(NamedTuple):
+    """A call that was made on both."""
+
+    name: str
+    given: dict[str, Any]
+
+
+class Pair:
+    """Both states.
+
+    Args:
+        direct: a connection to the server.
+        proxied: one through the proxy.
+        armed: what the proxy does.
+        prefix: of this pair alone.
+    """
+
+    def __init__(self, direct: Any, proxied: Any, armed: Armed, prefix: str) -> None:
+        self._direct, self._armed = direct, armed
+        self._prefixes = f"{prefix}x", f"{prefix}o"
+        self.keys = Keys(self._prefixes[1])
+        self._scripts: list[Scripts] = []
+        self._states: list[State] = []
+        self._clocks: list[Clock] = []
+        for client, own in zip((proxied, direct), self._prefixes, strict=True):
+            scripts = Scripts(client, Settings(prefix=own, lease_s=LEASE_S, queue="main"))
+            self._clocks.append(clocked(scripts, direct, own, SMALL))
+            for script in scripts._loaded.values():
+                direct.script_load(script.script)  # else it is only the server's "no such script" that is lost
+            scripts._loaded = {text: client.register_script(script.script) for text, script in scripts._loaded.items()}
+            self._scripts.append(scripts)
+            state = State(FlowContext(scripts._settings))
+            state.client, state.scripts = client, scripts
+            self._states.append(state)
+        self.be("0123456789abcdef")
+        armed.on_repetition = lambda: self._clocks[0].go(LATER_S)
+        self._clocks[1].follow(self._clocks[0])
+        self._clocks[0].follow(self._clocks[1])
+        self.calls: list[Called] = []
+        self.weaker: Counter[str] = Counter()
+        """How often a caller was told less than it would have been, as far as that is accepted."""
+
+    def call(self, name: str, fault: Fault | None = Fault.DROP, times: int = 1, /, **given: Any) -> Any:
+        """Call a script on both, with this fault (so many times) on the one; gives the reply.
+
+        Raises:
+            Differs: the replies, or what is stored.
+        """
+        self.calls.append(Called(name, given))
+        self._armed.arm(*[fault] * times if fault else ())
+        lossy = self._ask(0, name, given)
+        assert self._armed.left == 0 or isinstance(lossy, Refused), f"{name} was not called through the proxy"
+        self._armed.arm()
+        if fault is Fault.CUT:  # the only time that the server was asked
+            self._clocks[1].follow(self._clocks[0])
+        calm = self._ask(1, name, given)
+        if name in GO_ON and fault is not Fault.CUT:
+            self._repeat(name, given, fault, times)
+        self._clocks[1].follow(self._clocks[0])
+        story = f"call {len(self.calls)}, {name}, {fault} x {times}"
+        for what in told_differently(lossy, calm):
+            if what not in WEAKER.get(name, ()):
+                raise Differs(f"{story}: {what}: the caller was told\n  {lossy}\nand not\n  {calm}")
+            self.weaker[f"{name}: {what}"] += 1
+        stored = self.differences()
+        if stored:
+            raise Differs(f"{story}: what is stored differs\n  " + "\n  ".join(stored))
+        self._level()
+        return calm
+
+    def _ask(self, side: int, name: str, given: dict[str, Any]) -> Any:
+        """Call a script, as its callers do: of ``retry``, a reader works out first what is to be made anew."""
+        if name != "retry":
+            return getattr(self._scripts[side], name)(**given)
+        try:
+            return retry(self._states[side], **given)
+        except (RunNotFound, RunStatusError) as error:
+            return Refused(str(error))
+
+    def _repeat(self, name: str, given: dict[str, Any], fault: Fault | None, times: int) -> None:
+        """Have the calm side do as often what a repetition goes on with."""
+        scripts = self._scripts[1]
+        number = next(scripts._calls) - 1
+        for _ in range(times if fault else 0):
+            if fault is not Fault.TWICE:
+                self._clocks[1].go(LATER_S)
+            scripts._calls = itertools.count(number)
+            getattr(scripts, name)(**given)
+
+    def _level(self) -> None:
+        """Forget wake-ups that only the lossy one's caller was asked for: they would count as drains from now on."""
+        lossy, calm = self._prefixes
+        for pattern in HINTS:
+            for key in self._direct.scan_iter(lossy + pattern, count=1000):
+                name = key.decode().removeprefix(lossy)
+                if not self._direct.copy(calm + name, key, replace=True):
+                    self._direct.unlink(key)
+
+    def be(self, holder: str) -> None:
+        """Be this process from now on."""
+        for scripts in self._scripts:
+            scripts.holder = holder
+
+    def go(self, seconds: float) -> None:
+        """Let time pass for both."""
+        for clock in self._clocks:
+            clock.go(seconds)
+
+    def differences(self) -> list[str]:
+        """Say what both states differ in, but for times that are as much later as the repetition was."""
+        lossy, calm = (dump(self._direct, prefix) for prefix in self._prefixes)
+        names = sorted(lossy.keys() | calm.keys())
+        return [
+            f"{name}: {lossy.get(name)} and not {calm.get(name)}"
+            for name in names
+            if not _alike(lossy.get(name), calm.get(name)) and not any(fnmatch(name, pattern) for pattern in HINTS)
+        ]
+
+    def clear(self) -> None:
+        """Leave nothing behind."""
+        for prefix in self._prefixes:
+            for key in self._direct.scan_iter(f"{prefix}:*", count=1000):
+                self._direct.unlink(key)
+
+
+def dump(client: Any, prefix: str) -> dict[str, Any]:
+    """Give all that is stored under a prefix, by key without it, and whether it will go; of a stream, what it says."""
+    keys = [key for key in client.scan_iter(f"{prefix}:*", count=1000) if not key.endswith(b":clock")]
+    with client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.type(key)
+        kinds = dict(zip(keys, pipe.execute(), strict=True))
+        kinds = {key: kind.decode() for key, kind in kinds.items() if kind != b"none"}  # its time has just passed
+        for key, kind in kinds.items():
+            READ[kind](pipe, key)
+            pipe.pttl(key)
+        replies = iter(pipe.execute())
+    return {
+        key.decode().removeprefix(prefix): (_content(kind, next(replies)), next(replies) >= 0)
+        for key, kind in kinds.items()
+    }
+
+
+READ: Mapping[str, Callable[[Any, bytes], Any]] = {
+    "string": lambda pipe, key: pipe.get(key),
+    "hash": lambda pipe, key: pipe.hgetall(key),
+    "list": lambda pipe, key: pipe.lrange(key, 0, -1),
+    "set": lambda pipe, key: pipe.smembers(key),
+    "zset": lambda pipe, key: pipe.zrange(key, 0, -1, withscores=True),
+    "stream": lambda pipe, key: pipe.xrange(key),
+}
+
+
+def _content(kind: str, reply: Any) -> Any:
+    if kind == "stream":
+        return [fields for _, fields in reply]
+    return dict(reply) if kind == "zset" else reply
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Tell whether both are equal, but for times."""
+    if isinstance(one, (tuple, list)):
+        return (
+            type(one) is type(other)
+            and len(one) == len(other)
+            and all(_alike(part, others) for part, others in zip(one, other, strict=True))
+        )
+    if isinstance(one, dict):
+        return isinstance(other, dict) and one.keys() == other.keys() and all(_alike(one[k], other[k]) for k in one)
+    return bool(one == other) or _is_later(one, other)
+
+
+def _is_later(one: Any, other: Any) -> bool:
+    try:
+        later = float(one) - float(other)
+    except (TypeError, ValueError):
+        return False
+    return float(other) > 1e12 and 0 <= later <= 10 * LATER_S * 1000
+
+
+def told_differently(lossy: Any, calm: Any) -> Iterator[str]:
+    """Name what of two replies is not equivalent. Wake-ups are hints: there may be more of them, but not fewer."""
+    if isinstance(calm, list) and all(isinstance(part, (WakeUp, Delivery)) for part in [*lossy, *calm]):
+        yield from _lost(lossy, calm)
+    elif isinstance(calm, tuple):
+        names = getattr(calm, "_fields", range(len(calm)))
+        for name, one, other in zip(names, lossy, calm, strict=True):
+            if isinstance(other, list) and (name == "messages" or name == 1):
+                yield from _lost(one, other)
+            elif _ordered(one) != _ordered(other):
+                yield str(name)
+    elif lossy != calm:
+        yield "reply"
+
+
+def _lost(lossy: list[Any], calm: list[Any]) -> Iterator[str]:
+    if set(calm) - set(lossy):
+        yield "messages lost"
+    elif any(isinstance(message, Delivery) for message in set(lossy) - set(calm)):
+        yield "messages doubled"
+
+
+def _ordered(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list) and value and isinstance(value[0], (int, str)) else value
