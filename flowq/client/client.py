@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from flowq.core.errors import (
     OverloadedError,
     RunNotFound,
     RunStatusError,
+    StoreFullError,
     UnknownProcessorError,
 )
 from flowq.core.graph import Graph
@@ -100,10 +102,10 @@ class Client:
             OverloadedError: there has been no room for another run for ``submit_wait_s``.
             StoreUnavailableError: the state store cannot be reached; whether the run was stored is not known.
         """
-        if deadline_s is not None and deadline_s <= 0:
+        if deadline_s is not None and not 0 < deadline_s < math.inf:
             raise InputError(f"deadline_s={deadline_s!r}: a deadline is a positive number of seconds")
-        if idempotency_key == "":
-            raise InputError("idempotency_key='': a key has at least one character")
+        if idempotency_key is not None and not idempotency_key:
+            raise InputError(f"idempotency_key={idempotency_key!r}: a key is a text of at least one character")
         lowering = self._lowering(plan, dispatch or self._context.settings.dispatch)
         data = encode_input(graph.name, given, self._results)
         asked = ""
@@ -178,11 +180,12 @@ class Client:
         name = start.plan.hash, start.canvas
         if name not in self._known:
             _check_portable(start.graph)  # before anything is stored
-        run_input = self._results.pack(start.run, data)
-        submitted = self._store(start, run_input) if name in self._known else None
-        while submitted is None or submitted.said == "plan_unknown":
-            self._known[name] = self._define(start.plan, lowering)
-            submitted = self._store(start, run_input)
+        try:
+            submitted = self._submit(start, data, lowering)
+        except (OverloadedError, StoreFullError):
+            if not start.asked:  # else somebody else's run may have the same input
+                self._results.store.delete(start.run)
+            raise
         if submitted.said == "other":
             raise IdempotencyError(
                 f"flow {start.graph.name!r}: the idempotency key was used before, for another input: see run"
@@ -192,6 +195,15 @@ class Client:
         while left:
             left, messages = self._state.scripts.advance(run=start.run)
             send(self._context, messages)
+        return submitted
+
+    def _submit(self, start: Start, data: bytes, lowering: Lowering | None) -> Submitted:
+        name = start.plan.hash, start.canvas
+        run_input = self._results.pack(start.run, data)
+        submitted = self._store(start, run_input) if name in self._known else None
+        while submitted is None or submitted.said == "plan_unknown":
+            self._known[name] = self._define(start.plan, lowering)
+            submitted = self._store(start, run_input)
         return submitted
 
     def _define(self, plan: Plan, lowering: Lowering | None) -> list[str]:

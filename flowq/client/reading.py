@@ -55,7 +55,8 @@ def progress_of(state: State, run: str) -> Progress:
         name: int(head.get(name, 0))
         for name in ("total", "settled", "completed", "failed", "skipped", "upstream_failed")
     }
-    return Progress(status=FlowStatus(head["status"]), is_paused="paused" in head, **counts)
+    status = FlowStatus(head["status"])
+    return Progress(status=status, is_paused="paused" in head and not status.is_final, **counts)
 
 
 class RunReader:

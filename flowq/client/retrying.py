@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 
 from flowq.core.errors import RunNotFound, RunStatusError
 from flowq.core.types import FINAL, FlowStatus, MissingReason, NodeStatus
 from flowq.plan import Plan
+from flowq.results.connection import store_errors
 from flowq.runtime.events import Ref
 from flowq.runtime.machine import NodeState, RunState
 from flowq.runtime.missing import label
-from flowq.runtime.reopening import blockers, reopen
+from flowq.runtime.reopening import Reopened, blockers, reopen
 from flowq.runtime.scripts import Changed
 from flowq.runtime.state import Record, State
 
@@ -44,13 +46,13 @@ def retry(state: State, run: str, roots: list[Ref]) -> Changed:
     opened = reopen(loaded, roots)
     if not opened.anew:
         raise RunStatusError(f"run {run} has no failed or cancelled node; name the node to retry from")
-    entries = [f"drop {ref.key}" for ref in opened.dropped]
-    entries += [f"put {ref.key} {_record(loaded.nodes[ref], records.get(ref))}" for ref in opened.anew]
-    entries += [f"ready {ref.key}" for ref in opened.ready]
     staged = state.keys.staged(run, uuid.uuid4().hex)
+    entries = _entries(loaded, records, opened)
     for first in range(0, len(entries), CHUNK):
-        state.client.rpush(staged, *entries[first : first + CHUNK])
-        state.client.pexpire(staged, STAGED_MS)
+        with store_errors(), state.client.pipeline(transaction=True) as pipe:
+            pipe.rpush(staged, *entries[first : first + CHUNK])
+            pipe.pexpire(staged, STAGED_MS)
+            pipe.execute()
     changed = state.scripts.retry(run=run, ended=head["ended"], staged=staged, counters=_counters(loaded))
     if changed is None:
         raise RunNotFound(f"there is no run {run!r}")
@@ -58,6 +60,22 @@ def retry(state: State, run: str, roots: list[Ref]) -> Changed:
         state.client.delete(staged)
         raise RunStatusError(f"run {run} was changed by somebody else meanwhile; look at it again")
     return changed
+
+
+def _entries(state: RunState, records: dict[Ref, Record], opened: Reopened) -> list[str]:
+    """Give what the script puts in place, in such an order that a run which is cancelled meanwhile makes sense."""
+    put = {ref: _record(state.nodes[ref], records.get(ref)) for ref in opened.anew}
+    # What the run's end cancelled stands there as if it were still to come.
+    for index in range(len(state.plan)):
+        ref = Ref(index)
+        before = records.get(ref)
+        if ref not in put and state.nodes[ref].status is NodeStatus.CANCELLED:
+            put[ref] = _cancelled(before or Record(NodeStatus.PENDING))
+    # Items of a map that begins from nothing; also those that an earlier retry, which was cut short, has left.
+    items = {ref for ref in records if ref.item >= 0 and state.nodes[Ref(ref.node)].opened == 0} | {*opened.dropped}
+    entries = [f"put {ref.key} {record}" for ref, record in sorted(put.items())]
+    entries += [f"drop {ref.key}" for ref in sorted(items)]
+    return entries + [f"ready {ref.key}" for ref in opened.ready]
 
 
 def load(plan: Plan, status: FlowStatus, records: dict[Ref, Record]) -> RunState:
@@ -91,9 +109,18 @@ def _record(node: NodeState, before: Record | None) -> Record:
     return Record(node.status, more=str(node.waiting) if node.waiting else "")
 
 
+def _cancelled(before: Record) -> Record:
+    ended = before.ended or datetime.now(UTC)
+    more = MissingReason.CANCELLED.value
+    if "," in before.more:
+        more = f"{before.more.rpartition(',')[0]},{more}"
+    return before._replace(status=NodeStatus.CANCELLED, fence=0, ended=ended, more=more)
+
+
 def _counters(state: RunState) -> dict[str, int]:
-    """Give the counters of a run's head, as the scripts keep them."""
-    ends = [node.status for node in state.nodes.values() if node.status in FINAL]
+    """Give the counters of a run's head, as the scripts keep them. Items that their map took along count nowhere."""
+    taken = {ref for ref, node in state.nodes.items() if ref.item >= 0 and node.status is NodeStatus.CANCELLED}
+    ends = [node.status for ref, node in state.nodes.items() if node.status in FINAL and ref not in taken]
     items = sum(node.settled if node.status in FINAL else max(0, node.total) for node in state.nodes.values())
     counted = ("completed", "failed", "skipped", "upstream_failed", "cancelled")
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -24,8 +25,8 @@ from flowq.runtime.beacon import Beacon
 from flowq.runtime.board import Board
 from flowq.runtime.canvas import node, tasks, whole
 from flowq.runtime.drain import Drain
-from flowq.runtime.leases import LOOK_S
 from flowq.runtime.monitor import CeleryMonitor, node_of
+from flowq.runtime.prefork import keep_partial_results
 from flowq.runtime.promise import check_store
 from flowq.runtime.state import State
 from flowq.runtime.supervisor import Supervisor
@@ -33,6 +34,9 @@ from flowq.runtime.wakeups import DRAIN
 from flowq.runtime.worker import WorkerProcess
 
 logger = logging.getLogger("flowq.worker")
+
+REPLACE_S = 0.1
+"""How often a pool is asked to replace a child that was found dead."""
 
 
 def make_app(context: FlowContext) -> Celery:
@@ -99,6 +103,9 @@ def attach(app: Celery, context: FlowContext) -> None:
             _await_store(context)
             tasks.register(app, context.registry.keys())
             tasks.register_imported(app)
+            # Celery collects garbage before each fork: with all that is here by now, that takes longer than the fork.
+            gc.collect()
+            gc.freeze()
             self._beacon: Beacon | None = None
             self._supervisor: Supervisor | None = None
             self._replacing: Any = None
@@ -130,14 +137,16 @@ def attach(app: Celery, context: FlowContext) -> None:
             """Have dead children replaced at once: Celery may miss a death, and then looks every five seconds only."""
 
             def replace() -> None:
-                if self._supervisor is not None and self._supervisor.has_died.is_set():
-                    self._supervisor.has_died.clear()
-                    parent.pool.maintain_pool()
+                dead = self._supervisor.dead if self._supervisor is not None else set()
+                if dead:
+                    parent.pool.maintain_pool()  # in vain while a thread of the dead process has still to end
+                    dead.intersection_update(parent.pool.info["processes"])
 
             if self._replacing is not None:
                 self._replacing.cancel()  # of the loop before the broker's connection was lost
             if isinstance(parent.pool, TaskPool):
-                self._replacing = hub.call_repeatedly(LOOK_S, replace)
+                self._replacing = hub.call_repeatedly(REPLACE_S, replace)
+                keep_partial_results(parent.pool, hub)
 
         def close(self, parent: Any) -> None:
             """The worker was told to end. Called by a signal handler, or when Celery begins to stop."""

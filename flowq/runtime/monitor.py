@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -36,10 +37,18 @@ def task_id(run: str, key: str) -> str:
     return f"{run}.{key}"
 
 
+def resent_id(run: str, key: str) -> str:
+    """Give the id of a node's message that is sent outside of its segment.
+
+    A new one each time: when a chord's header fails, Celery revokes the tasks of its body by their ids, in all workers.
+    """
+    return f"{task_id(run, key)}.{os.urandom(4).hex()}"
+
+
 def node_of(uuid: str, payload: Any) -> tuple[str, str]:
     """Give run and key of the message of a node's task; ValueError (or what reading it raises) if it is none."""
     (run, key, *_), *_ = payload
-    if uuid != task_id(run, key):
+    if uuid != task_id(run, key) and not uuid.startswith(f"{task_id(run, key)}."):
         raise ValueError(uuid)
     return run, key
 

@@ -22,7 +22,7 @@ def check_store(client: Any, settings: Settings) -> None:
     """
     if settings.allow_unsafe_store:
         return
-    problems = _problems(client.info("memory"), client.info("persistence"), _saves(client))
+    problems = _problems(_info(client, "memory"), _info(client, "persistence"), _saves(client))
     if problems:
         raise UnsafeStoreError(
             f"the Redis of the runs may lose them: {'; '.join(problems)}. To work with it all the same, set"
@@ -40,6 +40,14 @@ def _problems(memory: dict[str, Any], persistence: dict[str, Any], saves: bool |
     if not persistence.get("aof_enabled") and saves is not False:
         logger.warning("the Redis of the runs has no append-only file: a crash loses what came after its last snapshot")
     return problems
+
+
+def _info(client: Any, section: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = client.info(section)
+    except redis.ResponseError:  # this user may not ask
+        return {}
+    return found
 
 
 def _saves(client: Any) -> bool | None:

@@ -1,8 +1,9 @@
 """What a worker's parent process does for its children, and a worker's orderly end.
 
-Every half second it looks at the board. A child that has died is buried: what it held runs elsewhere at once. For the
-others it vouches, so that one which computes without a pause keeps its claims. A child that ignores the end of an
-attempt's time, or that a run was cancelled, is killed, once that is recorded; Celery starts another one.
+Every half second, and more often after a death, it looks at the board. A child that has died is buried: what it held
+runs elsewhere at once. For the others it vouches, so that one which computes without a pause keeps its claims. A child
+that ignores the end of an attempt's time, or that a run was cancelled, is killed, once that is recorded; Celery starts
+another one.
 
 Told to end, a worker claims nothing more and lets its attempts go on for the grace. The rest is handed back, so that
 others run it, without an attempt or a crash being counted; and who still does not end is killed.
@@ -27,6 +28,9 @@ from flowq.runtime.leases import GIVE_UP_S, LOOK_S
 from flowq.runtime.scripts import Message
 
 logger = logging.getLogger("flowq.worker")
+
+AGAIN_S, RESTLESS_S = 0.05, 2.0
+"""After a death it looks this often, for so long: what has killed one process may kill its successor, too."""
 
 CANCEL_GRACE_S = 2.0
 """An attempt that ignores that its claim is lost, or that its process is to end, is killed after so long."""
@@ -95,11 +99,13 @@ class Supervisor(threading.Thread):
         self._over = 0.0
         """When what still ran was handed back; 0: it was not."""
         self._stopped = threading.Event()
-        self.has_died = threading.Event()
-        """Set when a child was found dead."""
+        self._saw_death = float("-inf")
+        self.dead: set[int] = set()
+        """Children that were found dead, until the pool has noticed that, too."""
 
     def run(self) -> None:
-        while not self._stopped.wait(LOOK_S):
+        most_s = min(LOOK_S, self._renew_s)  # a lease may be shorter than the one
+        while not self._stopped.wait(AGAIN_S if time.monotonic() - self._saw_death < RESTLESS_S else most_s):
             try:
                 self.look(time.monotonic())
             except Exception:
@@ -116,7 +122,8 @@ class Supervisor(threading.Thread):
         if self._board.is_closing:
             self._close(living, now)
         if len(living) < len(fares):
-            self.has_died.set()
+            self._saw_death = now
+            self.dead |= {seat.pid for seat, life in fares if life is Life.DEAD}
             self._bury([seat for seat, life in fares if life is Life.DEAD])
         working = [seat for seat, life in fares if life is Life.ALIVE and seat.is_busy]
         if working and now - self._vouched >= self._renew_s:

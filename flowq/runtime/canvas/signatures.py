@@ -12,7 +12,7 @@ from flowq.core.context import FlowContext
 from flowq.core.processor import key_of
 from flowq.plan import JOIN, Lowering, Node, Parallel, Plan, Region
 from flowq.runtime.imported import CeleryTask
-from flowq.runtime.monitor import task_id
+from flowq.runtime.monitor import resent_id, task_id
 from flowq.runtime.state import State
 
 FLOW = "flowq.flow"
@@ -79,7 +79,8 @@ class Signatures:
         """Give the task of a node or an item. ``alone``: outside of its segment."""
         node = self._plan.nodes[int(key.partition(".")[0])]
         args = (self._run, key, 1) if alone else (self._run, key)
-        return self._task(task_name(node), args, node.queue, task_id=task_id(self._run, key))
+        uuid = resent_id(self._run, key) if alone else task_id(self._run, key)
+        return self._task(task_name(node), args, node.queue, task_id=uuid)
 
     def region(self, region: Region) -> Any:
         """Give a region as chain, group or chord."""

@@ -38,7 +38,7 @@ def register(app: Celery, context: FlowContext) -> None:
         """Submits a flow."""
 
         name = FLOW
-        acks_late = True  # until it is submitted, its message is all there is
+        acks_late = reject_on_worker_lost = True  # until it is submitted, its message is all there is
 
         def run(
             self,

@@ -2,7 +2,7 @@
 -- Open items of a claimed map. ARGV: header, the items' inputs… from `offset` on; the map is done opening when all
 -- `total` are there. Replay: items that are open already are left alone. Returns {1 if it counted, wake-ups}.
 local run = run_of(header.run)
-local record = is_open(run) and record_of(run, header.key)
+local record = is_live(run) and record_of(run, header.key)
 local row = record and row_of(run, header.key)
 if not row or row[6] == 0 or not holds(record, header.fence) then return {0, {}} end
 local map = map_of(record.more)

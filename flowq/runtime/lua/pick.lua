@@ -19,6 +19,7 @@ end
 local record = run and is_key(header.key) and record_of(run, header.key)
 if not record then return {claims, {}, 'gone', 0, 0, 0} end
 local held = run.held and 1 or 0
+if run.reopening then return {claims, {}, 'gone', 0, held, 0} end
 if not is_open(run) then return {claims, {}, FINAL[record.status] and record.status or run.status, 0, held, 0} end
 local starts = start_held(run) and 1 or 0
 local due = tonumber(call('ZSCORE', run.base .. ':due', header.key) or '+inf')

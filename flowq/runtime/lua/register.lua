@@ -1,14 +1,15 @@
 -- register: worker queues slots
 -- Say that a worker is there, with so many slots for each of its queues (0: it leaves). Returns wake-ups for what waits.
+although_full()
 for _, queue in ipairs(header.queues) do
   local slots = key_of('queue', queue, 'slots')
   if header.slots > 0 then
     call('HSET', slots, header.worker, header.slots)
     call('PEXPIRE', slots, 86400000)
-    touched[queue] = true
   else
     call('HDEL', slots, header.worker)
   end
+  touched[queue] = true
 end
 -- Another epoch: the server has come back without its data.
 call('SET', key_of('epoch'), header.call, 'NX')

@@ -6,6 +6,7 @@ if is_open(run) then
   if run.paused then
     call('HDEL', run.base, 'paused')
     call('XADD', run.base .. ':events', '*', 'e', 'run resumed 0 ')
+    if call('PTTL', run.base) > 0 then call('PEXPIRE', run.base .. ':events', run.retention) end -- it is held
   end
   run.paused, run.back = false, true
   propagate(run)

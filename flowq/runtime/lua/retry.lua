@@ -1,8 +1,10 @@
 -- retry: run ended staged counters
 -- Open an ended run again. What is made anew stands in the list `staged`: "put <key> <record>", "drop <key>" and, last,
--- "ready <key>" (see reopening.py); `counters` are the head's from now on. `ended`: when the run had ended as the caller
--- saw it. It goes on in pull dispatch: messages of its canvas may still be on their way. Replay: told by the call.
--- Returns {'ok' | 'changed', messages, 1 if `advance` is to go on}, or false if there is no such run.
+-- "ready <key>" (see reopening.py). Until the first of these, what is left of the run's first life counts for nothing:
+-- entries of lists, timers, messages, attempts that still run. `counters` are the head's from now on. `ended`: when the
+-- run had ended as the caller saw it. It goes on in pull dispatch: messages of its canvas may still be on their way.
+-- Replay: told by the call. Returns {'ok' | 'changed', messages, 1 if `advance` is to go on}, or false if there is no
+-- such run.
 local run = run_of(header.run)
 if not run then return false end
 local ended, retried = unpack(call('HMGET', run.base, 'ended', 'retried'))
@@ -19,7 +21,7 @@ for name, value in pairs(header.counters) do
   fields[#fields + 1] = name
   fields[#fields + 1] = value
 end
-call('HSET', run.base, 'status', 'running', 'retried', header.call, unpack(fields))
+call('HSET', run.base, 'status', 'running', 'retried', header.call, 'reopening', 1, unpack(fields))
 if call('HGET', run.base, 'then') == '' then call('HDEL', run.base, 'then') end
 for _, key in ipairs({run.base, run.nodes, run.values, run.base .. ':failures', run.base .. ':events', run.base .. ':todo',
                       key_of('values', run.id), plan}) do
@@ -29,7 +31,8 @@ call('HINCRBY', plan, 'runs', 1)
 call('SADD', key_of('open'), run.id)
 call('ZREM', key_of('canvas'), run.id)
 call('XADD', run.base .. ':events', '*', 'e', 'run running 0 ')
-run.status, run.canvas, run.held, run.paused, run.todo = 'running', false, false, false, true
+run.status, run.canvas, run.held, run.paused = 'running', false, false, false
+run.reopening, run.todo = '1', true
 propagate(run)
 flush_all()
 return {'ok', wake_ups(), run.todo and 1 or 0}

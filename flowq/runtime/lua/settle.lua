@@ -5,6 +5,7 @@
 -- message comes again by itself.
 -- `inline`: the caller can take inline nodes; without a token, it is no drain and takes nothing else. Replay: a fence
 -- holds once. Returns {claims, messages, positions of outcomes that no longer counted, unfinished runs}.
+although_full()
 takes_inline = header.inline
 local stale = {}
 for _, outcome in ipairs(header.outcomes) do
@@ -30,7 +31,7 @@ end
 
 for position, outcome in ipairs(header.outcomes) do
   local run, key = run_of(outcome.run), outcome.key
-  local record = is_open(run) and record_of(run, key)
+  local record = is_live(run) and record_of(run, key)
   if record and outcome.fused then
     record = fuse(run, key)
     outcome.fence = record and record.fence

@@ -1,25 +1,29 @@
 -- sweep: worker every_ms
 -- Put right what nobody will report: processes that are gone, due timers, dead workers, lost wake-ups. One worker at a time does
 -- it for the fleet (every_ms 0: now, whoever asks). Returns {1 if it swept, wake-ups, ms until the next timer or -1}.
+although_full()
 if header.every_ms > 0 and not call('SET', key_of('sweep'), header.worker, 'NX', 'PX', header.every_ms) then
   return {0, {}, -1}
 end
 local BATCH = 500  -- of each kind per call; if something is left, whoever comes next goes on
 
--- Nobody has swept for a whole lease: the server or the fleet was away. Whoever lives says so before it is taken for dead.
-local holders = key_of('holders')
-local last = tonumber(call('GET', key_of('swept')) or now)
-call('SET', key_of('swept'), now, 'PX', 86400000)
-call('PEXPIRE', holders, 86400000)
-if now - last > header.lease_ms then
+-- Nobody has swept for so long that who lives may not have been able to say so: the server or the fleet was away. Then
+-- it is given time for it. (Not if sweeps are just rare: nobody would ever be dead.)
+local holders, swept = key_of('holders'), key_of('swept')
+local last, every = string.match(call('GET', swept) or '', '^(%d+) (%d+)$')
+every = header.every_ms > 0 and header.every_ms or number_or(every, 0)
+call('SET', swept, now .. ' ' .. every, 'PX', 30 * 86400000)
+if call('EXISTS', key_of('open')) == 0 then call('PEXPIRE', holders, 86400000) end
+if last and now - last > math.max(header.lease_ms - header.grace_ms, 3 * every) then
   for _, holder in ipairs(call('ZRANGEBYSCORE', holders, 1, now + header.grace_ms)) do
     call('ZADD', holders, now + header.grace_ms, holder)
   end
 end
 
 local left = BATCH
-for _, holder in ipairs(call('ZRANGEBYSCORE', holders, '-inf', now, 'LIMIT', 0, BATCH)) do
-  if left > 0 then left = left - take_all(holder, left, crash) end
+local gone = call('ZRANGEBYSCORE', holders, '-inf', now, 'WITHSCORES', 'LIMIT', 0, BATCH)
+for position = 1, #gone, 2 do
+  if left > 0 then left = left - take_all(gone[position], left, tonumber(gone[position + 1]) < 0 and hand_back or crash) end
 end
 
 local timers = key_of('timers')
@@ -34,10 +38,11 @@ for position = 1, #next_timers, 2 do
       run.todo, run.back = true, true
       propagate(run)
     elseif key == 'deadline' then
+      start_held(run) -- as in cancel
       call('HSET', run.base, 'reason', 'deadline')
       finish(run, 'failed')
     else
-      local record = record_of(run, key)
+      local record = is_live(run) and record_of(run, key)
       local is_retry = record and record.status == 'pending' and record.attempt == tonumber(attempt) and record.attempt > 0
       if is_retry or (attempt == 'again' and record and record.status == 'ready') then
         enqueue(run, key, record, row_of(run, (split(key))))
@@ -46,17 +51,19 @@ for position = 1, #next_timers, 2 do
   end
 end
 
-local canvas, swept = key_of('canvas'), 0
+local canvas, looked = key_of('canvas'), 0
 for _, id in ipairs(call('ZRANGEBYSCORE', canvas, '-inf', now, 'LIMIT', 0, BATCH)) do
   local run, next_due = run_of(id), nil
   if is_open(run) then
-    local overdue = call('ZRANGEBYSCORE', run.base .. ':due', '-inf', now, 'WITHSCORES', 'LIMIT', 0, BATCH - swept)
+    local overdue = call('ZRANGEBYSCORE', run.base .. ':due', '-inf', now, 'WITHSCORES', 'LIMIT', 0, BATCH - looked)
     for position = 1, #overdue, 2 do
-      swept = swept + 1
+      looked = looked + 1
       local key, due = overdue[position], tonumber(overdue[position + 1])
       local record = record_of(run, key)
       if not record or (record.status ~= 'ready' and not (record.status == 'pending' and record.attempt > 0)) then
         call('ZREM', run.base .. ':due', key)
+      elseif run.paused then
+        set_aside(run, key)
       elseif is_lost(run, key, due) then
         local times = call('HINCRBY', run.base, 'lost:' .. key, 1)
         call('HINCRBY', run.base, 'lost', 1)
@@ -81,7 +88,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', canvas, '-inf', now, 'LIMIT', 0, BATCH
   else
     call('ZREM', canvas, id)
   end
-  if swept >= BATCH then break end
+  if looked >= BATCH then break end
 end
 flush_all()
 

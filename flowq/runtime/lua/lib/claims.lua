@@ -8,7 +8,7 @@ end
 
 -- READY to RUNNING, under a new fence; nil if it is not ready.
 local function begin(run, key)
-  local record = is_open(run) and record_of(run, key)
+  local record = is_live(run) and record_of(run, key)
   if not record or record.status ~= 'ready' then return nil end
   if run.canvas then call('ZREM', run.base .. ':due', key) end
   record.status, record.attempt, record.fence = 'running', record.attempt + 1, next_fence(run)
@@ -39,7 +39,7 @@ local function hand(run, key, record)
 end
 
 local function claim(run, key, claims)
-  if is_open(run) and run.paused then
+  if is_live(run) and run.paused then
     local record = record_of(run, key)
     if record and record.status == 'ready' then set_aside(run, key) end
     return
@@ -63,7 +63,7 @@ end
 local function claim_again(said, claims)
   for id, key, fence in string.gmatch(said, '(%S+) (%S+) (%S+);') do
     local run = run_of(id)
-    local record = is_open(run) and record_of(run, key)
+    local record = is_live(run) and record_of(run, key)
     if holds(record, tonumber(fence)) then claims[#claims + 1] = hand(run, key, record) end
   end
 end

@@ -130,7 +130,9 @@ local function start_held(run)
   local held = call('ZRANGEBYSCORE', run.base .. ':due', '+inf', '+inf')
   if #held == 0 then return false end
   for _, key in ipairs(held) do expect(run, key, 0) end
-  for _, key in ipairs({run.base, run.base .. ':due', key_of('plan', run.plan)}) do call('PERSIST', key) end
+  for _, key in ipairs({run.base, run.base .. ':due', run.base .. ':events', key_of('plan', run.plan)}) do
+    call('PERSIST', key)
+  end
   call('HINCRBY', key_of('plan', run.plan), 'runs', 1)
   call('SADD', key_of('open'), run.id)
   return true

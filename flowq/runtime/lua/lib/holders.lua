@@ -2,13 +2,15 @@
 local TAKEN = 500  -- leases that one call takes away
 
 local LETTERS = 10000 -- dead letters that are kept at most
+local LETTERS_MS = 30 * 86400000 -- for which they are kept, besides their run's retention
 
--- A node that was given up is kept for a person to look at, for as long as its run is.
+-- A node that was given up is kept for a person to look at: longer than its run is, as whoever reads drops it then.
 local function keep_letter(run, key)
   local dead = key_of('dead')
   call('ZADD', dead, now, run.id .. ' ' .. key)
   call('ZREMRANGEBYRANK', dead, 0, -LETTERS - 1)
-  if call('PTTL', dead) < run.retention then call('PEXPIRE', dead, run.retention) end
+  local kept = run.retention + LETTERS_MS
+  if call('PTTL', dead) < kept then call('PEXPIRE', dead, kept) end
 end
 
 -- An attempt ended with its process; too many such ends are the node's own doing.
@@ -33,7 +35,7 @@ end
 local function take_away(lease, ends)
   local id, key, fence = string.match(lease, '^(%S+) (%S+) (%S+)$')
   local run = run_of(id)
-  local record = is_open(run) and record_of(run, key)
+  local record = is_live(run) and record_of(run, key)
   if holds(record, tonumber(fence)) then ends(run, key, record) end
 end
 

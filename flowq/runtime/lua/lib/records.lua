@@ -1,8 +1,9 @@
 -- What the scripts share; it stands before each of them. KEYS[1] is the prefix of all keys, ARGV[1] a JSON header.
 --
 -- A run is these keys (see keys.py); all get a TTL when it ends:
---   run:<id>            hash    status, plan, queue, canvas, held, paused, remaining, bad_sinks, fence, counters, input, names,
---                               times, reason (of an end that no node brought about), asked (what an idempotent submit is)
+--   run:<id>            hash    status, plan, queue, canvas, held, paused, reopening (a retry's records are not all
+--                               in place), remaining, bad_sinks, fence, counters, input, names, times, reason (of an end
+--                               that no node brought about), asked (what an idempotent submit is)
 --   run:<id>:nodes      hash    key -> status|attempt|crashes|fence|started|ended|worker|more
 --                               more: PENDING: upstreams not settled yet, and a mark (see delivery); a map that was
 --                               opened: total,opened,settled,broken; when final: the reason if it did not complete
@@ -41,20 +42,23 @@ local function run_of(id)
   if run == nil then
     local base = key_of('run', id)
     local head = call('HMGET', base, 'status', 'plan', 'queue', 'retention_ms', 'canvas', 'held', 'paused', 'fence',
-      'submitted')
+      'submitted', 'reopening')
     if not head[1] then
       runs[id] = false
       return nil
     end
     run = {id = id, base = base, status = head[1], plan = head[2], queue = head[3], retention = tonumber(head[4]),
            canvas = head[5], held = head[6], paused = head[7], fence = number_or(head[8] or nil, 0), submitted = head[9],
-           nodes = base .. ':nodes', values = base .. ':values', counts = {}}
+           reopening = head[10], nodes = base .. ':nodes', values = base .. ':values', counts = {}}
     runs[id] = run
   end
   return run or nil
 end
 
 local function is_open(run) return run and (run.status == 'pending' or run.status == 'running') end
+
+-- Whether anything of a run may begin or be recorded: not while a retry puts its records in place.
+local function is_live(run) return is_open(run) and not run.reopening end
 
 -- A node's row of the plan: lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream;
 -- nil if the plan has no such node.
@@ -129,9 +133,16 @@ local function lease_of(run, key, fence) return run.id .. ' ' .. key .. ' ' .. f
 -- A process that holds claims lives for as long as it says so.
 local has_refreshed = false
 local function refresh()
-  if not has_refreshed then call('ZADD', key_of('holders'), now + header.lease_ms, header.holder) end
+  if not has_refreshed then
+    call('ZADD', key_of('holders'), now + header.lease_ms, header.holder)
+    call('PERSIST', key_of('holders')) -- however long nobody sweeps, who held what must stay known
+  end
   has_refreshed = true
 end
+
+-- A server without memory refuses the first write of a script, if it may need memory, and none after it. What ends that
+-- which has begun, or frees memory, begins with one that is never refused.
+local function although_full() call('DEL', key_of('full')) end
 
 -- The caller holds a claim no longer.
 local function let_go(lease) call('ZREM', key_of('leases', header.holder), lease) end

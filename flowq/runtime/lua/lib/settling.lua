@@ -21,7 +21,7 @@ local function finish(run, status)
   if call('HDEL', run.base, 'deadline') == 1 then call('ZREM', key_of('timers'), run.id .. ' deadline 0') end
   call('PUBLISH', key_of('finished'), run.id)
   local parked = call('HGET', run.base, 'then')
-  if parked then
+  if parked and parked ~= '' then -- nobody waits for a run that is opened again, and has been told of before
     send(run, 'then', parked)
     watch(run, now + is_lost_after())
   elseif run.canvas then
@@ -134,11 +134,14 @@ local function follow_up(run, entry)
   budget = budget - 1
   if what == 'sources' then
     open_sources(run, key)
-  elseif what == 'ready' then
+  elseif what == 'ready' then -- these come last
+    if run.reopening then call('HDEL', run.base, 'reopening') end
+    run.reopening = false
     enqueue(run, key, record_of(run, key), row_of(run, (split(key))))
   else
     for _, suffix in ipairs({':nodes', ':values', ':failures'}) do call('HDEL', run.base .. suffix, key) end
     call('HDEL', run.base, 'unknown:' .. key, 'lost:' .. key)
+    call('ZREM', key_of('dead'), run.id .. ' ' .. key)
     if what == 'put' then call('HSET', run.nodes, key, record) end
     if what == 'drop' then call('HDEL', run.values, 'i' .. key) end
   end
