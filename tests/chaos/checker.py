@@ -10,169 +10,29 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
-from tests.chaos.designs import COMPLETED, FAILED, SKIPPED, Design, Node
+from tests.chaos.designs import COMPLETED, FAILED, Design, Node
 from tests.chaos.effects import Effect
 from tests.chaos.flows import MAX_CRASHES
-
-CANCELLED, PENDING, RUNNING = "cancelled", "pending", "running"
-FINAL = {COMPLETED, FAILED, SKIPPED, CANCELLED, "upstream_failed"}
-ENDS = {"end": COMPLETED, "fail": FAILED, "skip": SKIPPED}
-
-MS = 1_000_000
-"""Nanoseconds."""
-
-REWOUND_MS = 3_000
-"""A server that syncs every second holds writes back for up to two."""
-
-CLOCK_MS = 20
-"""Two looks at the clock, one of them rounded."""
-
-
-class Record(NamedTuple):
-    """A node, as the run's result has it; milliseconds of the server's clock."""
-
-    status: str
-    attempt: int = 0
-    started: int | None = None
-    ended: int | None = None
-
-
-class Output(NamedTuple):
-    """A node's recorded output."""
-
-    digest: str
-    core: str = ""
-    attempt: int = 0
-    nonce: str = ""
-    parts: Mapping[str, str | None] = {}
-    """Of a list by positions, of a gathered dict by names: the digests of its values, None for nothing."""
-
-
-class Change(NamedTuple):
-    """An entry of the run's stream of events."""
-
-    node: str
-    status: str
-    attempt: int
-
-
-@dataclass(frozen=True)
-class History:
-    """All that can be read of a run at the end."""
-
-    run: str
-    status: str
-    """Empty: the run is gone."""
-    submitted: int
-    """Milliseconds: when the client began to submit it."""
-    ended: int | None = None
-    nodes: Mapping[str, Record] = field(default_factory=dict)
-    outputs: Mapping[str, Output] = field(default_factory=dict)
-    events: Sequence[Change] = ()
-    was_cancelled: bool = False
-    """Somebody was told that it is cancelled."""
-    first: Mapping[str, Record] = field(default_factory=dict)
-    """The records as they were read when the run had just ended."""
-    failures: Mapping[str, str] = field(default_factory=dict)
-    """Why nodes failed, for whoever reads the story."""
-    errors: Sequence[str] = ()
-    """What its client was told, besides that the server is away."""
-
-
-class Pause(NamedTuple):
-    """Processes that were stopped for a while; milliseconds."""
-
-    began: int
-    ended: int
-
-
-@dataclass(frozen=True)
-class Faults:
-    """What was done, as far as it excuses anything."""
-
-    kills: Sequence[int] = ()
-    """When the server was killed; milliseconds."""
-    pauses: Sequence[Pause] = ()
-    ended: int = 0
-    """When the last one was over: everything is back."""
-
-
-class Limits(NamedTuple):
-    """What is asked."""
-
-    end_s: float = 30.0
-    """From the last fault to the end of every run."""
-    executions: float = 1.10
-    """Times those that it takes without faults."""
-    stop_s: float = 4.0
-    """From a cancel until nothing of the run starts any more: a claim that was made just before may need so long."""
-
-
-class Violation(NamedTuple):
-    """Something that does not hold."""
-
-    kind: str
-    run: str
-    node: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Case:
-    """One run, and all that is known of it."""
-
-    design: Design
-    history: History
-    effects: Sequence[Effect]
-    faults: Faults
-    limits: Limits
-
-    @cached_property
-    def starts(self) -> dict[str, list[Effect]]:
-        return self._by_node({"start"})
-
-    @cached_property
-    def ends(self) -> dict[str, list[Effect]]:
-        return self._by_node(set(ENDS))
-
-    @cached_property
-    def is_struck(self) -> bool:
-        """Whether the server may have forgotten something of this run."""
-        last = self.history.ended or self.faults.ended
-        return any(self.history.submitted <= kill <= last + REWOUND_MS for kill in self.faults.kills)
-
-    @cached_property
-    def changes(self) -> dict[str, list[tuple[int, Change]]]:
-        found: dict[str, list[tuple[int, Change]]] = defaultdict(list)
-        for position, change in enumerate(self.history.events):
-            found[change.node].append((position, change))
-        return dict(found)
-
-    def status(self, node: str) -> str:
-        return self.history.nodes[node].status if node in self.history.nodes else ""
-
-    def is_recorded(self, start: Effect) -> bool:
-        """Whether this is the execution that the record is of."""
-        output = self.history.outputs.get(start.node)
-        if output is not None and output.nonce:
-            return output.nonce == start.nonce
-        record = self.history.nodes.get(start.node)
-        return record is not None and record.attempt == start.attempt
-
-    def bad(self, kind: str, node: str, text: str) -> Violation:
-        return Violation(kind, self.design.run, node, text)
-
-    def _by_node(self, kinds: set[str]) -> dict[str, list[Effect]]:
-        found: dict[str, list[Effect]] = defaultdict(list)
-        for effect in self.effects:
-            if effect.what in kinds:
-                found[effect.node].append(effect)
-        return dict(found)
-
+from tests.chaos.history import (
+    ACCEPTED_MS,
+    CANCELLED,
+    CLOCK_MS,
+    ENDS,
+    FINAL,
+    MS,
+    PENDING,
+    REWOUND_MS,
+    RUNNING,
+    Case,
+    Faults,
+    History,
+    Limits,
+    Output,
+    Record,
+    Violation,
+)
 
 Rule: TypeAlias = Callable[[Case], Iterator[Violation]]
 """Gives what does not hold of one run."""
@@ -195,7 +55,7 @@ def check(
 
 
 def rules_for(case: Case) -> Sequence[Rule]:
-    return (is_there,) if case.history.status not in (COMPLETED, FAILED, CANCELLED) else RULES
+    return (is_there, not_lost_for_a_while) if case.history.status not in (COMPLETED, FAILED, CANCELLED) else RULES
 
 
 def is_there(case: Case) -> Iterator[Violation]:
@@ -210,8 +70,15 @@ def is_there(case: Case) -> Iterator[Violation]:
 def in_time(case: Case) -> Iterator[Violation]:
     """Runs end soon after everything is back."""
     late_s = ((case.history.ended or 0) - max(case.faults.ended, case.history.submitted)) / 1000
-    if late_s > case.limits.end_s:
+    if late_s > max(case.limits.end_s, case.limits.again_s + case.design.takes_s):
         yield case.bad("late", "", f"it ended {late_s:.1f} s after the last fault")
+
+
+def not_lost_for_a_while(case: Case) -> Iterator[Violation]:
+    """What was accepted stays, but for what was accepted in the last moments before the server was killed."""
+    for accepted in case.history.vanished:
+        if not any(accepted - ACCEPTED_MS <= kill <= accepted + REWOUND_MS for kill in case.faults.kills):
+            yield case.bad("lost", "", "it was gone, and the server was not killed just after it was accepted")
 
 
 def client_was_served(case: Case) -> Iterator[Violation]:
@@ -424,6 +291,7 @@ def count(violations: Iterable[Violation]) -> Counter[str]:
 
 RULES: Sequence[Rule] = (
     in_time,
+    not_lost_for_a_while,
     client_was_served,
     right_status,
     one_record,

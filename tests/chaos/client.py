@@ -10,9 +10,9 @@ import redis
 from kombu.exceptions import KombuError
 
 from flowq import FlowContext, FlowqError, FlowResult, FlowStatus, NodeResult, RunNotFound
-from tests.chaos.checker import MS, Change, History, Output, Record
 from tests.chaos.designs import COMPLETED, Design
 from tests.chaos.effects import digest_of
+from tests.chaos.history import MS, Change, History, Output, Record
 
 AWAY = (redis.RedisError, KombuError, OSError)
 """What says that the server cannot be reached just now."""
@@ -34,7 +34,8 @@ class Client(threading.Thread):
         super().__init__(name=f"client of {design.run}", daemon=True)
         self.design = design
         self.errors: list[str] = []
-        self.resubmitted = 0
+        self.vanished: list[int] = []
+        """When the run was accepted, each time that it was gone afterwards; milliseconds."""
         self.first: FlowResult | None = None
         """As the run's end was first seen."""
         self._context = context
@@ -64,10 +65,18 @@ class Client(threading.Thread):
             handle = client.handle(run)
             status = handle.status()
         except RunNotFound:
-            return History(run, "", self._submitted, errors=self.errors)
+            return History(run, "", self._submitted, errors=self.errors, vanished=self.vanished)
         if not status.is_final:
             nodes = {path: _record(handle.node(path)) for path in self.design.nodes if "[" not in path}
-            return History(run, status.value, self._submitted, nodes=nodes, events=_events(handle), errors=self.errors)
+            return History(
+                run,
+                status.value,
+                self._submitted,
+                nodes=nodes,
+                events=_events(handle),
+                errors=self.errors,
+                vanished=self.vanished,
+            )
         result: FlowResult = handle.result(CHUNK_S)
         done = [name for name, node in result.nodes.items() if node.status.value == COMPLETED]
         return History(
@@ -82,6 +91,7 @@ class Client(threading.Thread):
             first={name: _record(node) for name, node in self.first.nodes.items()} if self.first else {},
             failures={name: f"{f.kind}: {f.type}: {f.message}"[:300] for name, f in result.failures.items()},
             errors=self.errors,
+            vanished=self.vanished,
         )
 
     def _submit(self) -> Any:
@@ -122,10 +132,10 @@ class Client(threading.Thread):
             time.sleep(PAUSE_S)
         except FlowqError as error:
             # Stored, and gone with the server's last moments before it was killed: whoever submitted it does so again.
-            if type(error).__name__ not in ("RunNotFound", "RunLost") or self.resubmitted > 3:
+            if type(error).__name__ not in ("RunNotFound", "RunLost") or len(self.vanished) > 3:
                 self.errors.append(f"result: {type(error).__name__}: {error}")
                 return None
-            self.resubmitted += 1
+            self.vanished.append(self._accepted)
             return self._submit()
         except Exception as error:
             self.errors.append(f"result: {type(error).__name__}: {error}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeAlias
 
 from flowq import Flow, FlowConfig, FlowType, RetryPolicy
@@ -80,6 +81,8 @@ class Design:
     status: str
     dispatch: str = "pull"
     cancel_after_s: float | None = None
+    takes_s: float = 0.0
+    """Its longest path."""
 
 
 Steps: TypeAlias = list[Step]
@@ -101,7 +104,7 @@ def design(seed: int, index: int, run: str, lease_s: float, *, is_short: bool = 
     steps = _steps(kind, choose, lease_s)
     nodes = expected(steps)
     status = COMPLETED if nodes["end"].status == COMPLETED else FAILED
-    return Design(run, kind, as_flow(steps), nodes, status, dispatch, cancel_after_s)
+    return Design(run, kind, as_flow(steps), nodes, status, dispatch, cancel_after_s, longest_s(steps, nodes))
 
 
 def _steps(kind: str, choose: random.Random, lease_s: float) -> Steps:
@@ -267,6 +270,20 @@ def expected(steps: Steps) -> dict[str, Node]:
         has_body=False,
     )
     return nodes
+
+
+def longest_s(steps: Steps, nodes: Mapping[str, Node]) -> float:
+    """Give how long the nodes of the longest path take together."""
+    takes = {step.path: step.takes_ms / 1000 for step in steps}
+
+    @cache
+    def until(path: str) -> float:
+        node = nodes[path]
+        return takes.get(path, 0.0) + max(
+            (until(upstream) for upstream in (*node.required, *node.optional)), default=0.0
+        )
+
+    return until("end")
 
 
 def _upstreams(step: Step, of: Mapping[str, Step]) -> list[str]:

@@ -20,8 +20,8 @@ import redis
 from flowq.standalone import EmbeddedServer
 from flowq.standalone.workers import EmbeddedWorkerError, WorkerProcesses
 from flowq.testing import wait_until
-from tests.chaos.checker import MS, Faults, Pause
 from tests.chaos.effects import Reader
+from tests.chaos.history import MS, Faults, Pause
 
 T = TypeVar("T")
 
@@ -67,12 +67,12 @@ class Mix(NamedTuple):
 
     @staticmethod
     def of(runs: int) -> Mix:
-        """For so many runs, as in 500: 110, 10, 6 and 5; at least one of each from 20 runs on."""
+        """For so many runs, as in 500: 110, 10, 6 and 5; from 20 runs on at least one of each, and of both pauses."""
 
-        def share(count: int) -> int:
-            return max(int(runs >= 20), round(runs / 500 * count))
+        def share(count: int, least: int = 1) -> int:
+            return max(least * (runs >= 20), round(runs / 500 * count))
 
-        return Mix(max(2, share(110)), share(10), share(6), share(5))
+        return Mix(max(2, share(110)), share(10), share(6, 2), share(5))
 
 
 def make_plan(seed: int, seconds: float, mix: Mix, lease_s: float) -> list[Fault]:
@@ -119,6 +119,7 @@ class Injector:
     """Workers that are being put through something."""
     _lock: threading.Condition = field(default_factory=threading.Condition)
     _server: threading.Lock = field(default_factory=threading.Lock)
+    _kills: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._busy = Busy(self.log)
@@ -135,9 +136,8 @@ class Injector:
 
     def faults(self) -> Faults:
         """Give what the checker is to know."""
-        kills = [done.began for done in self.done if done.kind is Kind.SERVER]
         pauses = [Pause(d.began, d.ended) for d in self.done if d.kind in (Kind.PAUSE_CHILD, Kind.PAUSE_TREE)]
-        return Faults(kills, pauses, max((done.ended for done in self.done), default=0))
+        return Faults(self._kills, pauses, max((done.ended for done in self.done), default=0))
 
     def counts(self) -> Counter[str]:
         return Counter(done.kind.value for done in self.done)
@@ -196,6 +196,7 @@ class Injector:
 
     def _kill_server(self, fault: Fault) -> str:
         with self._server:
+            self._kills.append(time.time_ns() // MS)
             self.server.kill()
             time.sleep(fault.lasts_s)
             self.server.restart()

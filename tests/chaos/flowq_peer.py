@@ -15,11 +15,12 @@ from flowq.testing.fleet import fleet
 from flowq.testing.keyspace import SETTLE_S, open_keys
 from flowq.testing.waiting import wait_until
 from tests.chaos import flows
-from tests.chaos.checker import FINAL, Case, History, Limits, Violation, check, executions
+from tests.chaos.checker import check, executions
 from tests.chaos.client import Client
 from tests.chaos.designs import design
 from tests.chaos.effects import Effect, effects
 from tests.chaos.faults import Fault, Injector
+from tests.chaos.history import FINAL, Case, History, Limits, Violation
 from tests.chaos.outcome import Outcome, story
 
 STORIES = 6
@@ -115,7 +116,9 @@ class FlowqPeer:
             violations=violations,
             stories=[story(case, violations) for case in cases if case.design.run in bad][:STORIES],
             notes=dict(
-                Counter({"submitted again, as the server had forgotten it": sum(c.resubmitted for c in clients)})
+                Counter(
+                    {"submitted again, as the server had forgotten it": sum(len(client.vanished) for client in clients)}
+                )
                 + Counter({"struck by a kill of the server": sum(case.is_struck for case in cases)})
                 + Counter(f"fault not carried out: {text}" for text in injector.failed)
             ),

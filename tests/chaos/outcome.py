@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tests.chaos.checker import MS, Case, Violation
+from tests.chaos.history import MS, Case, Violation
 
 
 @dataclass

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.chaos.checker import MS, Change, Faults, History, Limits, Output, Record, Violation, check
+from tests.chaos.checker import check
 from tests.chaos.designs import COMPLETED, FAILED, SKIPPED, UPSTREAM_FAILED, Design, Node
 from tests.chaos.effects import Effect
+from tests.chaos.history import MS, Change, Faults, History, Limits, Output, Record, Violation
 
 SUBMITTED = 1_000_000
 """Milliseconds."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.checker import MS, Change, Faults, Limits, Pause, Violation, check
+from tests.chaos.checker import check
 from tests.chaos.designs import KINDS, design
 from tests.chaos.effects import Effect
+from tests.chaos.history import MS, Change, Faults, Limits, Pause, Violation
 from tests.chaos.played import Played, played
 
 SEED = 1
@@ -48,6 +49,15 @@ def test_a_run_that_is_gone_is_lost(right):
     assert right.with_history(status="", nodes={}).kinds() == {"lost"}
 
 
+def test_a_run_that_was_gone_is_lost_unless_the_server_was_killed_just_after_it_was_accepted(right):
+    accepted = right.history.submitted + 5
+    gone = right.with_history(vanished=[accepted])
+    assert gone.kinds() == {"lost"}
+    assert replace(gone, faults=Faults(kills=[accepted + 1000])).kinds() == set()
+    assert "lost" in replace(gone, faults=Faults(kills=[accepted - 2000])).kinds()
+    assert "lost" in replace(gone, faults=Faults(kills=[accepted + 9000])).kinds()
+
+
 @pytest.mark.parametrize("status", ["pending", "running"])
 def test_a_run_that_has_not_ended_is_stuck(right, status):
     assert right.with_history(status=status).kinds() == {"stuck"}
@@ -59,6 +69,13 @@ def test_a_run_that_ends_long_after_the_last_fault_is_late(right):
     assert replace(right, faults=Faults(ended=ended - 31_000)).kinds() == set()  # it was submitted after that
     late = right.with_history(ended=ended + 31_000, submitted=right.history.submitted)
     assert replace(late, faults=Faults(ended=ended)).kinds() == {"late"}
+
+
+def test_a_run_whose_nodes_take_long_may_end_later(right):
+    ended = right.history.ended or 0
+    late = replace(right.with_history(ended=ended + 50_000), faults=Faults(ended=ended))
+    slow = replace(late, design=replace(right.design, takes_s=31.0))
+    assert (late.kinds(), slow.kinds()) == ({"late"}, set())
 
 
 def test_a_client_that_is_told_nonsense_is_an_error(right):
