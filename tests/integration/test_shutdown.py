@@ -43,7 +43,9 @@ def worker_of(context: EmbeddedContext, handle) -> GuardedProcess:
 
 def started(log: str, run: str, attempts: int = 1) -> int:
     """Wait for so many beginnings; gives the last one's process."""
-    return wait_until(lambda: seen if len(seen := starts(log, run)) == attempts else None, SOON_S)[-1].more
+    found = wait_until(lambda: seen if len(seen := starts(log, run)) == attempts else [], SOON_S)
+    pid: int = found[-1].more
+    return pid
 
 
 def assert_ends(worker: GuardedProcess, status: int = 0) -> None:
@@ -60,7 +62,7 @@ def test_what_ends_within_the_grace_is_recorded(pool, log):
         worker.terminate()
         # What comes now goes to the other one: nobody counts on this one any more.
         other = alone(flows.Noted(), "other").submit({"log": log}, context=context)
-        assert other.result(SOON_S).nodes["other"].worker.partition("@")[0] != worker.name
+        assert str(other.result(SOON_S).nodes["other"].worker).partition("@")[0] != worker.name
         let_go(log)
         result = handle.result(SOON_S)
         assert (result.status, result.output, len(starts(log, handle.run_id))) == (FlowStatus.COMPLETED, 1, 1)

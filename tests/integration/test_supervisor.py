@@ -44,7 +44,8 @@ def log(tmp_path) -> str:
 def pid_of(log: str, run: str, attempt: int = 1) -> int:
     """Wait until an attempt has begun; gives its process."""
     found = wait_until(lambda: [seen for seen in starts(log, run) if seen.attempt == attempt], SOON_S)
-    return found[-1].more
+    pid: int = found[-1].more
+    return pid
 
 
 # ── children that die ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -61,7 +62,7 @@ def test_what_a_killed_child_was_at_runs_again_at_once(workers, log):
 
 def test_all_that_ran_in_the_threads_of_a_killed_child_runs_again_at_once(workers, log):
     handle = flows.beside(flows.Waits(), 6).submit({"log": log}, context=workers)
-    first = wait_until(lambda: seen if len(seen := starts(log, handle.run_id)) == 6 else None, SOON_S)
+    first = wait_until(lambda: seen if len(seen := starts(log, handle.run_id)) == 6 else [], SOON_S)
     victim = max({seen.more for seen in first}, key=[seen.more for seen in first].count)
     lost = {seen.node for seen in first if seen.more == victim}
     os.kill(victim, signal.SIGKILL)
@@ -79,6 +80,7 @@ def test_a_node_that_kills_its_process_over_and_over_fails_and_does_not_loop(wor
     result = handle.result(SOON_S)
     assert result.status is FlowStatus.FAILED
     node = result.nodes["only"]
+    assert node.failure is not None
     assert (node.status, node.failure.kind, node.attempt) == (NodeStatus.FAILED, FailureKind.LOST, 3)
     assert len(starts(log, handle.run_id)) == 3
 
@@ -110,6 +112,7 @@ def test_its_timeout_holds(workers, log, processor, placement):
     handle = flow.submit({"log": log}, context=workers)
     result = handle.result(30)
     node = result.nodes["only"]
+    assert node.failure is not None
     assert (node.status, node.failure.kind, node.attempt) == (NodeStatus.FAILED, FailureKind.TIMEOUT, 2)
     assert len(starts(log, handle.run_id)) == 2
     pids = {seen.more for seen in starts(log, handle.run_id)}
@@ -137,7 +140,7 @@ def test_it_ends_when_its_run_is_cancelled(quick, log, processor, placement):
 def test_what_else_a_killed_child_was_at_is_handed_back_without_a_crash(workers, log):
     """One node of several in a process has to be killed: for the others that is no fault of theirs."""
     others = flows.beside(flows.Waits(), 4).submit({"log": log}, context=workers)
-    first = wait_until(lambda: seen if len(seen := starts(log, others.run_id)) == 4 else None, SOON_S)
+    first = wait_until(lambda: seen if len(seen := starts(log, others.run_id)) == 4 else [], SOON_S)
     deaf = alone(flows.Deaf(), timeout=0.5, flow_type=FlowType.THREAD).submit({"log": log}, context=workers)
     pid = pid_of(log, deaf.run_id)
     wait_until(lambda: is_gone(pid), SOON_S)
