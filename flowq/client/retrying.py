@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from flowq.core.errors import RunNotFound, RunStatusError
 from flowq.core.types import FINAL, FlowStatus, MissingReason, NodeStatus
 from flowq.plan import Plan
-from flowq.results.connection import store_errors
 from flowq.runtime.events import Ref
 from flowq.runtime.machine import NodeState, RunState
 from flowq.runtime.missing import label
@@ -18,9 +17,6 @@ from flowq.runtime.state import Record, State
 
 CHUNK = 1000
 """Entries that one call stages."""
-
-STAGED_MS = 600_000
-"""What is staged and never put in place goes after so long."""
 
 
 def retry(state: State, run: str, roots: list[Ref]) -> Changed:
@@ -49,10 +45,7 @@ def retry(state: State, run: str, roots: list[Ref]) -> Changed:
     staged = state.keys.staged(run, uuid.uuid4().hex)
     entries = _entries(loaded, records, opened)
     for first in range(0, len(entries), CHUNK):
-        with store_errors(), state.client.pipeline(transaction=True) as pipe:
-            pipe.rpush(staged, *entries[first : first + CHUNK])
-            pipe.pexpire(staged, STAGED_MS)
-            pipe.execute()
+        state.scripts.stage(staged=staged, offset=first, values=entries[first : first + CHUNK])
     changed = state.scripts.retry(run=run, ended=head["ended"], staged=staged, counters=_counters(loaded))
     if changed is None:
         raise RunNotFound(f"there is no run {run!r}")

@@ -279,6 +279,10 @@ class Scripts:
         """Go on with a paused run; None: there is no such run."""
         return _changed(self._run("resume", locals()))
 
+    def stage(self, *, staged: str, offset: int, values: Sequence[str]) -> bool:
+        """Put a piece of what a retry makes anew onto a list of the caller's own; False: the rest of it is gone."""
+        return bool(self._run("stage", locals(), values))
+
     def retry(self, *, run: str, ended: str, staged: str, counters: Mapping[str, int]) -> Changed | None:
         """Open an ended run again; says ``ok``, or ``changed``: it is not as the caller saw it. None: there is none."""
         return _changed(self._run("retry", locals()))

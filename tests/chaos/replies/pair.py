@@ -135,6 +135,8 @@ class Pair:
 
     def _ask(self, side: int, name: str, given: dict[str, Any]) -> Any:
         """Call a script, as its callers do: of ``retry``, a reader works out first what is to be made anew."""
+        if name == "stage":  # onto a list of its own
+            given = given | {"staged": f"{self._prefixes[side]}:{given['staged']}"}
         if name != "retry":
             return getattr(self._scripts[side], name)(**given)
         try:

@@ -32,6 +32,7 @@ class Walk:
         self._canvases: list[str] = []
         self._held: list[Claimed] = []
         self._numbers = itertools.count()
+        self._staged = 0
         self.steps: dict[str, Callable[[], None]] = {
             "submit": self._submit,
             "claim": self._claim,
@@ -50,6 +51,7 @@ class Walk:
             "pause": self._pause,
             "resume": self._resume,
             "retry": self._retry,
+            "stage": self._stage,
             "drop": self._drop,
             "vouch": self._vouch,
             "bury": self._bury,
@@ -199,6 +201,10 @@ class Walk:
 
     def _park(self) -> None:
         self._call("park", run=self._any_run(), message='{"task": "later"}', replaces=self._choose(2) == 1)
+
+    def _stage(self) -> None:
+        self._call("stage", staged="list", offset=self._staged, values=["drop 1", "drop 2"])
+        self._staged += 2
 
     def _told(self) -> None:
         self._call("told", run=self._any_run())
