@@ -43,10 +43,10 @@ def retry(state: State, run: str, roots: list[Ref]) -> Changed:
     if not opened.anew:
         raise RunStatusError(f"run {run} has no failed or cancelled node; name the node to retry from")
     staged = state.keys.staged(run, uuid.uuid4().hex)
-    entries = _entries(loaded, records, opened)
+    entries = entries_of(loaded, records, opened)
     for first in range(0, len(entries), CHUNK):
         state.scripts.stage(staged=staged, offset=first, values=entries[first : first + CHUNK])
-    changed = state.scripts.retry(run=run, ended=head["ended"], staged=staged, counters=_counters(loaded))
+    changed = state.scripts.retry(run=run, ended=head["ended"], staged=staged, counters=counters_of(loaded))
     if changed is None:
         raise RunNotFound(f"there is no run {run!r}")
     if changed.said != "ok":
@@ -55,7 +55,7 @@ def retry(state: State, run: str, roots: list[Ref]) -> Changed:
     return changed
 
 
-def _entries(state: RunState, records: dict[Ref, Record], opened: Reopened) -> list[str]:
+def entries_of(state: RunState, records: dict[Ref, Record], opened: Reopened) -> list[str]:
     """Give what the script puts in place, in such an order that a run which is cancelled meanwhile makes sense."""
     put = {ref: _record(state.nodes[ref], records.get(ref)) for ref in opened.anew}
     # What the run's end cancelled stands there as if it were still to come.
@@ -110,7 +110,7 @@ def _cancelled(before: Record) -> Record:
     return before._replace(status=NodeStatus.CANCELLED, fence=0, ended=ended, more=more)
 
 
-def _counters(state: RunState) -> dict[str, int]:
+def counters_of(state: RunState) -> dict[str, int]:
     """Give the counters of a run's head, as the scripts keep them. Items that their map took along count nowhere."""
     taken = {ref for ref, node in state.nodes.items() if ref.item >= 0 and node.status is NodeStatus.CANCELLED}
     ends = [node.status for ref, node in state.nodes.items() if node.status in FINAL and ref not in taken]

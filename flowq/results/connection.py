@@ -16,8 +16,11 @@ GONE = (redis.ConnectionError, redis.TimeoutError)
 """The server is away, does not answer, or is still loading its data."""
 
 
-UNWRITABLE = ("READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS")
-"""How the refusals of a server begin that does not take writes now: a replica, or one whose disk is full."""
+FULL = {"OOM", "OutOfMemoryError"}
+"""The word by which a server says that it is out of memory, and redis-py's."""
+
+UNWRITABLE = {"READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS", "ReadOnlyError"}
+"""The words of a server that does not take writes now: a replica, or one whose disk is full; and redis-py's."""
 
 
 class Redis(redis.Redis):
@@ -43,16 +46,18 @@ def store_errors() -> Iterator[None]:
             f"Redis does not answer ({error}); see that the one of FLOWQ_STATE_URL or FLOWQ_RESULTS_URL is up, and try"
             " again"
         ) from error
-    except redis.exceptions.OutOfMemoryError as error:
-        raise StoreFullError(
-            f"Redis is out of memory ({error}); give it more (maxmemory), or forget ended runs"
-        ) from error
     except redis.ResponseError as error:
-        if not isinstance(error, redis.exceptions.ReadOnlyError) and not str(error).startswith(UNWRITABLE):
-            raise
-        raise StoreUnavailableError(
-            f"Redis takes no writes ({error}); is it a replica, or is its disk full?"
-        ) from error
+        # Redis 6.2 has what a command in a script met in the middle of what it says.
+        words = set(str(error).replace("-", " ").split()) | {type(error).__name__}
+        if words & FULL:
+            raise StoreFullError(
+                f"Redis is out of memory ({error}); give it more (maxmemory), or forget ended runs"
+            ) from error
+        if words & UNWRITABLE:
+            raise StoreUnavailableError(
+                f"Redis takes no writes ({error}); is it a replica, or is its disk full?"
+            ) from error
+        raise
 
 
 def connect(url: str) -> Redis:

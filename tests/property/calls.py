@@ -15,7 +15,7 @@ from flowq.runtime.keys import Keys
 from flowq.runtime.scripts import Scripts
 
 DEAD = "dead"
-"""The process whose claims are lost."""
+"""Processes that are gone begin with this."""
 
 LONG_S = 3600.0
 """Leases and wake-ups do not run out by themselves within a test: it says when."""
@@ -32,6 +32,8 @@ class Sent(NamedTuple):
     number: int
     name: str
     given: dict[str, Any]
+    holder: str
+    """The process that called."""
 
 
 class Calls:
@@ -44,25 +46,27 @@ class Calls:
         self._scripts = Scripts(client, self.settings)
         self._scripts._loaded = load(client, changes or {})
         self.holder = self._scripts.holder
+        """The process that calls now."""
         self._numbers = itertools.count()
 
     def send(self, name: str, /, **given: Any) -> tuple[Sent, Any]:
         """Call a script by name."""
-        sent = Sent(next(self._numbers), name, given)
+        sent = Sent(next(self._numbers), name, given, self.holder)
         return sent, self.again(sent)
 
     def again(self, sent: Sent) -> Any:
         """Send a call once more: its first reply was lost."""
         self._scripts._calls = itertools.count(sent.number)
+        self._scripts.holder = sent.holder
         with patch.object(production, "WAKE_S", LONG_S):
             return getattr(self._scripts, sent.name)(**sent.given)
 
-    def lose(self, *leases: str) -> None:
+    def lose(self, *leases: str, to: str = DEAD, expiry: float = 1) -> None:
         """Have a dead process hold these claims: the next sweep takes them away."""
         for lease in leases:
             assert self.client.zrem(self.keys.leases(self.holder), lease) == 1, f"nobody holds {lease}"
-            self.client.zadd(self.keys.leases(DEAD), {lease: 1})
-        self.client.zadd(self.keys.holders, {DEAD: 1})
+            self.client.zadd(self.keys.leases(to), {lease: 1})
+        self.client.zadd(self.keys.holders, {to: expiry})
 
     def left(self) -> dict[str, int]:
         """Give every key under the prefix, with what is left of its life in ms; -1: it lives for ever."""
@@ -104,6 +108,11 @@ def sized(budget: int = 500, inline: int = 32, batch: int = 500) -> dict[str, li
         ],
         "sweep": [("local BATCH = 500 ", f"local BATCH = {batch} ")],
     }
+
+
+def taking(most: int) -> dict[str, list[tuple[str, str]]]:
+    """Give the change by which a call takes fewer claims away from processes that are gone."""
+    return {"lib": [("local TAKEN = 500 ", f"local TAKEN = {most} ")]}
 
 
 def merged(first: Changes, second: Changes) -> Changes:

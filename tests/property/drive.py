@@ -1,6 +1,7 @@
 """Drives the state machine alone through a run, in any order, with replayed, stale and forged events in between.
 
-After every event it checks what must always hold, by the commands and by what it has done itself.
+After every event it checks what must always hold, by the commands and by what it has done itself. An ended run may be
+opened again, and driven to another end.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any
 from flowq.core.types import FINAL, FlowStatus, NodeStatus
 from flowq.plan import Plan
 from flowq.runtime import machine as production
+from flowq.runtime import reopening
 from flowq.runtime.events import Ref
+from tests.property.anew import check_reopened, choose_roots
 from tests.property.choices import Choose, one_of
 from tests.property.reference import Ending, Fates, Stand, check_end
 
@@ -24,11 +27,28 @@ MOST_STEPS = 2000
 class Drive:
     """One run of a plan on a machine: the production one, or one with a planted bug."""
 
-    def __init__(self, plan: Plan, choose: Choose, *, cancel: bool = False, machine: ModuleType = production) -> None:
-        self.plan, self.choose, self.machine = plan, choose, machine
+    def __init__(
+        self,
+        plan: Plan,
+        choose: Choose,
+        *,
+        cut: FlowStatus | None = None,
+        lives: int = 1,
+        machine: ModuleType = production,
+        reopening: ModuleType = reopening,
+    ) -> None:
+        """
+        Args:
+            cut: ends the run before its time: CANCELLED, or FAILED by its deadline.
+            lives: how often it is driven to an end.
+        """
+        self.plan, self.choose, self.machine, self.reopening = plan, choose, machine, reopening
         self.fates = Fates(plan, choose)
-        self.cancel_at = choose(30) if cancel else -1
-        self.cancelled = False
+        self.cut, self.cut_at = cut, choose(30) if cut else -1
+        self.is_cut = False
+        self.lives = lives
+        self.kept: set[Ref] = set()
+        """What an end before its time has cancelled, and nobody has begun anew."""
         self.ready: list[Ref] = []
         self.running: dict[Ref, int] = {}
         """By the fence that is valid; 0: a map whose items are all open."""
@@ -45,11 +65,18 @@ class Drive:
         self._check()
 
     def run(self) -> None:
-        """Drive the run to its end, and check that end."""
+        """Drive the run to its ends, and check these."""
+        self._run()
+        for _ in range(self.lives - 1):
+            if self._reopen():
+                self._run()
+
+    def _run(self) -> None:
         for step in range(MOST_STEPS):
-            if step == self.cancel_at and self.end is None:
-                self.cancelled = True
-                self._apply(self.machine.Cancel())
+            if step == self.cut_at and self.end is None:
+                self.is_cut = True
+                is_cancel = self.cut is FlowStatus.CANCELLED
+                self._apply(self.machine.Cancel() if is_cancel else self.machine.Overrun())
             if not self._progress():
                 break
             self._check()
@@ -60,7 +87,36 @@ class Drive:
             self._disturb()
         nodes = self.state.nodes.items()
         seen = {ref: Stand(node.status, node.reason, node.attempt, node.crashes) for ref, node in nodes}
-        check_end(self.plan, self.fates, seen, self.end, self.cancelled)
+        check_end(self.plan, self.fates, seen, self.end, self.cut if self.is_cut else None, self.kept)
+
+    def _reopen(self) -> bool:
+        """Open the ended run again; False: there is nothing to be done anew."""
+        before = self._snapshot()[1]
+        roots = choose_roots(self.plan, self.state, self.choose)
+        blocked = self.reopening.blockers(self.state, roots)
+        assert self._snapshot()[1] == before
+        if blocked:
+            assert roots, "without a choice, whatever blocks is run again"
+            assert all(self.final[ref] is not NodeStatus.COMPLETED for ref in blocked)
+            return False
+        opened = self.reopening.reopen(self.state, roots)
+        check_reopened(self.plan, before, self.state, roots, opened)
+        if not opened.anew:
+            assert self._snapshot()[1] == before
+            return False
+        self.end, self.is_cut, self.cut_at = None, False, -1
+        self.ready, self.timers = list(opened.ready), set()
+        for ref in {*opened.anew, *opened.dropped}:
+            self.final.pop(ref, None)
+            if ref in self.state.nodes and self.state.nodes[ref].status is NodeStatus.RUNNING:
+                self.running[ref] = 0  # a map whose items are all open
+                continue
+            self.running.pop(ref, None)
+            self.ended.pop(ref, None)
+            self.fates.renew(ref)
+        self.kept = {ref for ref, status in self.final.items() if status is NodeStatus.CANCELLED}
+        self._check()
+        return True
 
     def _progress(self) -> bool:
         """Cause one of the events that are due; False: there is none."""
@@ -160,7 +216,7 @@ class Drive:
     def _is_due(self, event: Any) -> bool:
         """Whether this is what a worker, or the sweep, might rightly say now."""
         machine = self.machine
-        if isinstance(event, machine.Cancel):
+        if isinstance(event, machine.Cancel | machine.Overrun):
             return self.end is None
         if self.end is not None:
             return False

@@ -15,7 +15,7 @@ from tests.property.calls import Calls
 from tests.property.reference import Stand
 
 LANES = ("process", "thread")
-SUFFIXES = ("", ":nodes", ":values", ":failures", ":events", ":todo", ":due")
+SUFFIXES = ("", ":nodes", ":values", ":failures", ":events", ":todo", ":due", ":aside")
 
 
 class Entry(NamedTuple):
@@ -50,6 +50,8 @@ class RunSeen:
     values: dict[str, bytes]
     failures: dict[str, bytes]
     todo: list[bytes]
+    aside: list[bytes]
+    """Ready nodes that were kept back while it was paused."""
     lives_ms: dict[str, int]
     """By suffix: what is left of the key's life; -1: for ever, -2: there is no such key."""
     plan_runs: int
@@ -58,6 +60,20 @@ class RunSeen:
     @property
     def is_open(self) -> bool:
         return self.head["status"] in ("pending", "running")
+
+    @property
+    def is_paused(self) -> bool:
+        return "paused" in self.head
+
+    @property
+    def is_reopening(self) -> bool:
+        """A retry has opened it, and its records are not all in place."""
+        return self.is_open and "reopening" in self.head
+
+    @property
+    def is_behind(self) -> bool:
+        """Something is left that ``advance`` goes on with."""
+        return bool(self.todo or (self.aside and not self.is_paused))
 
     def entry(self, plan: Plan, ref: Ref) -> Entry:
         """Give a node's record; one that was never written is as it began."""
@@ -74,7 +90,7 @@ class RunSeen:
         for ref in sorted(refs):
             entry = self.entry(plan, ref)
             gave_up = ref.item >= 0 and self.entry(plan, Ref(ref.node)).status in FINAL
-            cancelled = (gave_up or self.head["status"] == "cancelled") and entry.status not in FINAL
+            cancelled = (gave_up or not self.is_open) and entry.status not in FINAL
             status = NodeStatus.CANCELLED if cancelled else entry.status
             reason = "cancelled" if cancelled else entry.reason
             found[ref] = Stand(status, MissingReason(reason) if reason else None, entry.attempt, entry.crashes)
@@ -90,12 +106,18 @@ class Seen:
     """By queue and lane: what is ready, ``run key``."""
     leases: dict[str, float]
     """By when they were made."""
+    holders: dict[str, str]
+    """Who holds a lease."""
     timers: dict[str, float]
     drains: dict[str, int]
     """By queue."""
+    open: set[str]
+    """The runs that count as open."""
+    letters: set[str]
+    """``run key``"""
 
 
-def look(calls: Calls, runs: dict[str, Plan], queues: Sequence[str]) -> Seen:
+def look(calls: Calls, runs: dict[str, Plan], queues: Sequence[str], holders: Sequence[str]) -> Seen:
     """Read everything in one transaction."""
     keys = calls.keys
     with calls.client.pipeline(transaction=True) as pipe:
@@ -103,6 +125,7 @@ def look(calls: Calls, runs: dict[str, Plan], queues: Sequence[str]) -> Seen:
             for key in (keys.run(run), keys.nodes(run), keys.values(run), keys.failures(run)):
                 pipe.hgetall(key)
             pipe.lrange(f"{keys.run(run)}:todo", 0, -1)
+            pipe.zrange(f"{keys.run(run)}:aside", 0, -1)
             for suffix in SUFFIXES:
                 pipe.pttl(keys.run(run) + suffix)
             pipe.hget(keys.plan(plan.hash), "runs")
@@ -110,15 +133,26 @@ def look(calls: Calls, runs: dict[str, Plan], queues: Sequence[str]) -> Seen:
         for queue in queues:
             for lane in LANES:
                 pipe.lrange(keys.lane(queue, lane), 0, -1)
-        pipe.zrange(keys.leases(calls.holder), 0, -1, withscores=True)
+        for holder in holders:
+            pipe.zrange(keys.leases(holder), 0, -1, withscores=True)
         pipe.zrange(keys.timers, 0, -1, withscores=True)
         for queue in queues:
             pipe.zcard(keys.drains(queue))
+        pipe.smembers(keys.open)
+        pipe.zrange(keys.dead, 0, -1)
         replies = iter(pipe.execute())
     seen = {run: _run_seen(replies) for run in runs}
     lists = {(queue, lane): [entry.decode() for entry in next(replies)] for queue in queues for lane in LANES}
-    leases, timers = ({member.decode(): score for member, score in next(replies)} for _ in range(2))
-    return Seen(seen, lists, leases, timers, {queue: next(replies) for queue in queues})
+    leases: dict[str, float] = {}
+    held_by: dict[str, str] = {}
+    for holder in holders:
+        for lease, made in next(replies):
+            assert lease.decode() not in leases, f"two processes hold {lease}"
+            leases[lease.decode()], held_by[lease.decode()] = made, holder
+    timers = {member.decode(): score for member, score in next(replies)}
+    drains = {queue: next(replies) for queue in queues}
+    is_open, letters = ({member.decode() for member in next(replies)} for _ in range(2))
+    return Seen(seen, lists, leases, held_by, timers, drains, is_open, letters)
 
 
 def _run_seen(replies: Any) -> RunSeen:
@@ -128,6 +162,7 @@ def _run_seen(replies: Any) -> RunSeen:
         records,
         values,
         failures,
+        next(replies),
         next(replies),
         {suffix: next(replies) for suffix in SUFFIXES},
         int(next(replies) or 0),
@@ -139,21 +174,28 @@ def _decoded(found: dict[bytes, bytes]) -> dict[str, bytes]:
     return {name.decode(): value for name, value in found.items()}
 
 
-def check_run(run: str, state: RunState, seen: Seen) -> None:
+def check_run(run: str, state: RunState, seen: Seen, *, is_retried: bool = False) -> None:
     """Raise AssertionError unless the run in Redis is as the state machine says.
 
-    A run with consequences left on its todo list may be behind: what they have not reached yet is as it was.
+    A run with consequences left on its todo list may be behind: what they have not reached yet is as it was. Of a run
+    that was ``is_retried``, lists and processes may hold what is left of its first life.
     """
     one = seen.runs[run]
-    behind = bool(one.todo)
+    assert (run in seen.open) == one.is_open == ("ended" not in one.head)
+    if one.is_reopening:  # nothing of it counts
+        assert one.todo
+        assert f"{run} todo 0" in seen.timers
+        return
     for ref, node in state.nodes.items():
-        _check_node(state, ref, node, one, behind)
+        _check_node(state, ref, node, one, bool(one.todo))
     assert one.records.keys() <= {ref.key for ref in state.nodes}
-    if not behind:
+    if not one.todo:
         _check_head(state, one)
-    _check_shared(run, state, seen, behind)
-    if not one.is_open:
-        assert not behind, "an ended run has consequences left"
+    _check_shared(run, state, seen, one.is_behind, is_retried)
+    if one.is_open:
+        assert {*one.lives_ms.values()} <= {-1, -2}, one.lives_ms
+    else:
+        assert not one.is_behind, "an ended run has consequences left"
         for suffix, life_ms in one.lives_ms.items():
             assert life_ms == -2 or 0 < life_ms <= int(one.head["retention_ms"]), (suffix, life_ms)
     assert (one.plan_life_ms > 0) == (one.plan_runs == 0), (one.plan_runs, one.plan_life_ms)
@@ -164,8 +206,8 @@ def _check_node(state: RunState, ref: Ref, node: NodeState, one: RunSeen, behind
     if behind and entry.status is NodeStatus.PENDING and entry.attempt == 0:
         assert node.attempt == 0, told
         return
-    if node.status is NodeStatus.CANCELLED:  # cancelling a run writes nothing to its nodes
-        assert entry.status not in FINAL, (told, entry)
+    if node.status is NodeStatus.CANCELLED and (ref.item >= 0 or entry.status is not NodeStatus.CANCELLED):
+        assert entry.status not in FINAL, (told, entry)  # cancelling a run writes nothing to its nodes
     else:
         assert (entry.status, entry.fence) == (node.status, node.fence), (told, entry)
         assert entry.reason == (node.reason or ""), (told, entry)
@@ -179,7 +221,7 @@ def _check_node(state: RunState, ref: Ref, node: NodeState, one: RunSeen, behind
         assert entry.more == "", (told, entry)
     if ref.item >= 0 or not state.plan.nodes[ref.node].is_map:
         assert (ref.key in one.values) == (node.status is NodeStatus.COMPLETED), told
-    if node.status is NodeStatus.COMPLETED:
+    if node.status is NodeStatus.COMPLETED or node.attempt == 0:
         assert ref.key not in one.failures, told
     elif node.status is NodeStatus.FAILED and not (node.broken and node.settled == node.total):
         assert ref.key in one.failures, told
@@ -188,12 +230,16 @@ def _check_node(state: RunState, ref: Ref, node: NodeState, one: RunSeen, behind
 def _check_head(state: RunState, one: RunSeen) -> None:
     assert one.head["status"] == state.status
     assert int(one.head.get("fence", 0)) >= state.fence
-    if state.status == "cancelled":
+    if state.status == "cancelled" or "reason" in one.head:
         return
     assert int(one.head["remaining"]) == state.remaining
     assert int(one.head.get("bad_sinks", 0)) == state.bad_sinks
     # Items that a map took along when it gave up are written nowhere and counted nowhere.
     ends = Counter(node.status for node in state.nodes.values() if node.status in FINAL - {NodeStatus.CANCELLED})
+    # A retry writes down what the run's first end cancelled.
+    ends += Counter(
+        node.status for ref, node in state.nodes.items() if node.status is NodeStatus.CANCELLED and ref.item < 0
+    )
     counted = {status: int(one.head.get(status, 0)) for status in FINAL}
     assert {status: count for status, count in counted.items() if count} == ends
     assert int(one.head.get("settled", 0)) == ends.total()
@@ -201,7 +247,7 @@ def _check_head(state: RunState, one: RunSeen) -> None:
     assert int(one.head["total"]) == len(state.plan) + items
 
 
-def _check_shared(run: str, state: RunState, seen: Seen, behind: bool) -> None:
+def _check_shared(run: str, state: RunState, seen: Seen, behind: bool, is_retried: bool) -> None:
     """Lists, leases and timers hold what they must of an open run; of an ended one, they may hold what is left."""
     assert not behind or f"{run} todo 0" in seen.timers, "nobody would go on with the run if its worker died now"
     if not seen.runs[run].is_open:
@@ -210,14 +256,20 @@ def _check_shared(run: str, state: RunState, seen: Seen, behind: bool) -> None:
     def own(members: Iterable[str]) -> list[str]:
         """Those of this run; what a map that gave up has left there does not count."""
         found = (member.partition(" ")[2] for member in members if member.startswith(f"{run} "))
-        found = (member for member in found if not member.startswith("todo"))
-        given_up = NodeStatus.CANCELLED
-        return sorted(member for member in found if state.nodes[Ref.parse(member.split()[0])].status is not given_up)
+        found = (member for member in found if not member.startswith(("todo", "deadline")))
+        refs = ((member, Ref.parse(member.split()[0])) for member in found)
+        gone = NodeState(NodeStatus.CANCELLED)
+        return sorted(member for member, ref in refs if state.nodes.get(ref, gone).status is not gone.status)
 
+    one = seen.runs[run]
     nodes = state.nodes.items()
-    assert own(seen.leases) == sorted(f"{ref.key} {node.fence}" for ref, node in nodes if node.fence)
+    held = sorted(f"{ref.key} {node.fence}" for ref, node in nodes if node.fence)
+    assert held == own(seen.leases) or (is_retried and {*held} < {*own(seen.leases)})
     retries = [(ref, node.attempt) for ref, node in nodes if node.status is NodeStatus.PENDING and node.attempt]
-    assert own(seen.timers) == sorted(f"{ref.key} {attempt}" for ref, attempt in retries)
+    waits = sorted(f"{ref.key} {attempt}" for ref, attempt in retries)
+    assert waits == own(seen.timers) or (is_retried and {*waits} < {*own(seen.timers)})
+    aside = [key.decode() for key in one.aside]
+    assert one.is_paused or behind or not aside, "nobody brings back what was kept"
     ready: dict[tuple[str, str], list[str]] = {place: [] for place in seen.lists}
     for ref, node in nodes:
         if node.status is NodeStatus.READY:
@@ -225,5 +277,10 @@ def _check_shared(run: str, state: RunState, seen: Seen, behind: bool) -> None:
             ready[spec.queue or "main", "thread" if spec.placement is FlowType.THREAD else "process"].append(ref.key)
     for place, entries in seen.lists.items():
         listed = own(entries)
-        assert listed == sorted(ready[place]) or (behind and set(listed) < set(ready[place])), (place, listed, ready)
+        if is_retried:
+            listed = [key for key in {*listed} if key in ready[place]]
         assert len(listed) == len(set(listed)), (place, listed)
+        kept = [key for key in aside if key in ready[place]]
+        assert is_retried or not {*kept} & {*listed}, (place, kept, listed)
+        there = {*listed, *kept}
+        assert there == {*ready[place]} or (behind and there < {*ready[place]}), (place, there, ready)

@@ -10,7 +10,7 @@ COMPLETED or SKIPPED; CANCELLED if cancelled; else FAILED.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -68,9 +68,10 @@ class Fate:
 class Fates:
     """Decides how every attempt of a run ends, before any of them begins."""
 
-    def __init__(self, plan: Plan, choose: Choose) -> None:
+    def __init__(self, plan: Plan, choose: Choose, endings: Sequence[Ending] = ENDINGS) -> None:
         self._plan = plan
         self._choose = choose
+        self._endings = endings
         self._drawn: dict[Ref, Fate] = {}
 
     def of(self, ref: Ref) -> Fate:
@@ -78,11 +79,22 @@ class Fates:
             self._drawn[ref] = self._draw(self._plan.nodes[ref.node], ref)
         return self._drawn[ref]
 
+    def release(self, ref: Ref, attempt: int) -> None:
+        """Let a node be handed back before this attempt: that decides nothing."""
+        fate = self.of(ref)
+        fate.endings.insert(attempt, Ending.RELEASED)
+        if fate.opened:
+            fate.opened.insert(attempt, 0)
+
+    def renew(self, ref: Ref) -> None:
+        """Let a node have another fate: it begins from nothing."""
+        self._drawn.pop(ref, None)
+
     def _draw(self, node: Node, ref: Ref) -> Fate:
         endings: list[Ending] = []
         settled = None
         while settled is None:
-            drawn = one_of(self._choose, ENDINGS) if len(endings) < LONGEST else Ending.COMPLETED
+            drawn = one_of(self._choose, self._endings) if len(endings) < LONGEST else Ending.COMPLETED
             endings.append(drawn)
             settled = settle(endings, node.retry.max_attempts, node.max_crashes)
         fate = Fate(endings, settled)
@@ -113,18 +125,31 @@ def settle(endings: list[Ending], max_attempts: int, max_crashes: int) -> Stand 
     return None
 
 
-def check_end(plan: Plan, fates: Fates, seen: Mapping[Ref, Stand], status: FlowStatus, cancelled: bool) -> None:
-    """Raise AssertionError if an ended run is not as it must be."""
+def check_end(
+    plan: Plan,
+    fates: Fates,
+    seen: Mapping[Ref, Stand],
+    status: FlowStatus,
+    cut: FlowStatus | None,
+    kept: Collection[Ref] = (),
+) -> None:
+    """Raise AssertionError if an ended run is not as it must be.
+
+    Args:
+        cut: how it was ended before its time: CANCELLED, or FAILED by its deadline; None: it was not.
+        kept: what was cancelled by an earlier end and has not been retried.
+    """
     for index, node in enumerate(plan.nodes):  # upstreams come first
         _check_node(plan, fates, seen, Ref(index), node)
     for ref, one in seen.items():
         assert one.status.is_final, (ref, one)
         gave_up = ref.item >= 0 and fates.of(Ref(ref.node)).settled.status is not NodeStatus.COMPLETED
-        assert cancelled or gave_up or one.status is not NodeStatus.CANCELLED, (ref, one)
+        is_kept = ref in kept or Ref(ref.node) in kept
+        assert cut or gave_up or is_kept or one.status is not NodeStatus.CANCELLED, (ref, one)
     sources = {edge.upstream for node in plan.nodes for edge in node.edges}
     sinks = [seen[Ref(index)].status for index in range(len(plan.nodes)) if index not in sources]
-    if cancelled:
-        expected = FlowStatus.CANCELLED
+    if cut:
+        expected = cut
     elif all(sink in (NodeStatus.COMPLETED, NodeStatus.SKIPPED) for sink in sinks):
         expected = FlowStatus.COMPLETED
     else:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from flowq.core.types import FlowStatus
 from flowq.plan import Plan
 from flowq.runtime.events import Ref
 from flowq.runtime.machine import RunState
 from flowq.runtime.scripts import Claimed, OutcomeEntry
-from tests.property.calls import LONG_S
+from tests.property.calls import LONG_S, Sent
 from tests.property.reference import Ending, Fates
 
 DELAY_MS = int(LONG_S * 1000)
@@ -40,11 +41,21 @@ class Run:
     """How many attempts have ended."""
     held: dict[Ref, Claimed] = field(default_factory=dict)
     """The last claim of each node that was ever claimed."""
+    holder: dict[Ref, str] = field(default_factory=dict)
+    """The process that made it."""
     chunks: dict[Ref, int] = field(default_factory=dict)
     """Of a map's attempt: the items that it still opens before it ends."""
     inputs: dict[Ref, bytes] = field(default_factory=dict)
     outputs: dict[Ref, bytes] = field(default_factory=dict)
-    cancelled: bool = False
+    cut: FlowStatus | None = None
+    """How the run was ended before its time."""
+    kept: set[Ref] = field(default_factory=set)
+    """What an end before its time has cancelled, and no retry has begun anew."""
+    letters: set[Ref] = field(default_factory=set)
+    """What was given up."""
+    lives: int = 1
+    retry: Sent | None = None
+    """The call that has begun the present one."""
 
     def ending(self, ref: Ref) -> Ending:
         return self.fates.of(ref).endings[self.ended.get(ref, 0)]

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowq.plan import Plan
-from tests.property.calls import Calls, sized
+from tests.property.calls import Calls, Changes, merged, sized, taking
 from tests.property.choices import TIMEOUT_S, Choose, choices, examples
+from tests.property.control import ControlTwin
 from tests.property.graphs import plans
 from tests.property.runs import Limits
-from tests.property.twin import Twin
 
 pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
@@ -21,31 +21,35 @@ LARGE = Limits()
 SMALL = st.builds(Limits, st.sampled_from([1, 2, 3, 7]), st.sampled_from([1, 2, 32]), st.sampled_from([1, 2, 500]))
 
 
+def small(limits: Limits) -> Changes:
+    return merged(sized(*limits), taking(limits.batch))
+
+
 @examples(100)
 @given(plan=plans(), choose=choices())
 def test_one_run(client: Any, plan: Plan, choose: Choose) -> None:
-    Twin(Calls(client), choose, [plan], LARGE, late=False).run()
+    ControlTwin(Calls(client), choose, [plan], LARGE, late=False).run()
 
 
 @examples(50)
 @given(several=st.lists(plans(5), min_size=2, max_size=3), choose=choices())
 def test_several_runs(client: Any, several: list[Plan], choose: Choose) -> None:
-    Twin(Calls(client), choose, [*several, several[0]], LARGE, late=False).run()
+    ControlTwin(Calls(client), choose, [*several, several[0]], LARGE, late=False).run()
 
 
 @examples(100)
 @given(plan=plans(), choose=choices(), limits=SMALL)
 def test_consequences_that_need_several_calls(client: Any, plan: Plan, choose: Choose, limits: Limits) -> None:
-    Twin(Calls(client, sized(*limits)), choose, [plan, plan], limits, late=False).run()
+    ControlTwin(Calls(client, small(limits)), choose, [plan, plan], limits, late=False).run()
 
 
 @examples(100)
 @given(plan=plans(), choose=choices(), limits=SMALL)
 def test_callers_that_die_before_they_go_on(client: Any, plan: Plan, choose: Choose, limits: Limits) -> None:
-    Twin(Calls(client, sized(*limits)), choose, [plan, plan], limits, late=True).run()
+    ControlTwin(Calls(client, small(limits)), choose, [plan, plan], limits, late=True).run()
 
 
 @examples(25)
 @given(plan=plans(), choose=choices(), limits=SMALL, late=st.booleans())
 def test_every_server(each_client: Any, plan: Plan, choose: Choose, limits: Limits, late: bool) -> None:
-    Twin(Calls(each_client, sized(*limits)), choose, [plan, plan], limits, late=late).run()
+    ControlTwin(Calls(each_client, small(limits)), choose, [plan, plan], limits, late=late).run()

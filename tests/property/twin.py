@@ -18,7 +18,7 @@ from flowq.runtime import events, machine
 from flowq.runtime.events import Ref
 from flowq.runtime.rows import inputs_of, reads_input, rows_of
 from flowq.runtime.scripts import Claimed, Next, OutcomeEntry, WakeUp
-from tests.property.calls import Calls, Changes, Sent, merged, sized
+from tests.property.calls import Calls, Changes, Sent, merged, sized, taking
 from tests.property.choices import Choose, one_of, seeded, some_of
 from tests.property.drive import event_of
 from tests.property.graphs import random_plan
@@ -46,20 +46,29 @@ class Past:
 class Twin:
     """Runs of plans, on both."""
 
+    endings: Sequence[Ending] = ENDINGS
+    """Of attempts, to draw from."""
+    deadline_ms = 0
+    """Of the runs that it starts."""
+
     def __init__(self, calls: Calls, choose: Choose, plans: Sequence[Plan], limits: Limits, *, late: bool) -> None:
         """``late``: what a call leaves over is not gone on with at once."""
         self.calls, self.choose, self.limits, self.late = calls, choose, limits, late
         self.runs: dict[str, Run] = {}
         self.past: list[Past] = []
+        self.holders = [calls.holder, f"{calls.holder[:-1]}x"]
+        """The processes: the first ones live, the others are gone."""
         self.tokens = [WakeUp(queue, f"forged-{queue}") for queue in QUEUES]
         """Drains at work, ended ones and expected ones alike: wake-ups may come late, twice or from nowhere."""
+        self.dead: dict[str, tuple[int, type[events.Expire | events.Release]]] = {}
+        """Processes that are gone and held claims: when they were taken for dead, and what that is to the claims."""
         self.clock = 0
         self.fresh: set[tuple[str, Ref]] = set()
         """What has become ready by the last call, other than by being released."""
         self._call("register", worker="w", queues=list(QUEUES), slots=SLOTS)
         for number, plan in enumerate(plans):
             state, _ = machine.start(plan)
-            run = self.runs[f"r{number}"] = Run(f"r{number}", plan, state, Fates(plan, choose))
+            run = self.runs[f"r{number}"] = Run(f"r{number}", plan, state, Fates(plan, choose, self.endings))
             self._submit(run)
         self.seen = self._look()
         self._check()
@@ -68,17 +77,26 @@ class Twin:
         """Drive all runs to their ends, and check these."""
         for _ in range(self.choose(MOST_STEPS)):
             self._step()
-        for _ in range(100 * MOST_STEPS):
+        self._drive()
+        self._forget()
+
+    def _drive(self) -> None:
+        """Go straight to the ends of all runs, and check these."""
+        for _ in range(20 * MOST_STEPS):
             if all(not run.is_open for run in self.seen.runs.values()):
                 break
             self._progress()
         for run in self.runs.values():
             seen = self.seen.runs[run.id]
-            check_end(run.plan, run.fates, seen.stands(run.plan), FlowStatus(seen.head["status"]), run.cancelled)
-        self._forget()
+            stands = seen.stands(run.plan)
+            check_end(run.plan, run.fates, stands, FlowStatus(seen.head["status"]), run.cut, run.kept)
 
     def _step(self) -> None:
-        steps: tuple[Callable[[], None], ...] = (
+        one_of(self.choose, self._steps())()
+        self._check()
+
+    def _steps(self) -> Sequence[Callable[[], None]]:
+        return (
             self._settle,
             self._claim,
             self._extend,
@@ -92,8 +110,6 @@ class Twin:
             self._advance,
             self._cancel,
         )
-        one_of(self.choose, steps)()
-        self._check()
 
     def _progress(self) -> None:
         """Do what brings the runs nearer to their ends."""
@@ -128,6 +144,7 @@ class Twin:
             "retention_ms": RETENTION_MS,
             "total": len(run.plan),
             "queues": [queue or "main" for queue in rows.queues],
+            "deadline_ms": self.deadline_ms,
         }
         known = any(other.plan.hash == run.plan.hash for other in self.runs.values() if other is not run)
         submitted = self._call("submit", **given, values=[b"input"])
@@ -140,12 +157,15 @@ class Twin:
 
     def _claim(self, drain: dict[str, Any] | None = None) -> None:
         drain = drain or self._drain()
+        self._call_as(one_of(self.choose, self.holders[:2]))
         reply = self._call("claim", **drain)
         self.past[-1].claims = reply.claims
         self._claimed(reply, drain)
 
     def _settle(self) -> None:
         work = [(run, ref) for run, ref in self._at_work() if run.opens(ref) < 0 and run.ending(ref) is not Ending.LOST]
+        self._call_as(one_of(self.choose, [run.holder[ref] for run, ref in work] or self.holders[:2]))
+        work = [(run, ref) for run, ref in work if run.holder[ref] == self.calls.holder]
         outcomes: list[OutcomeEntry] = []
         values: list[bytes] = []
         for run, ref in some_of(self.choose, work, 3) or work[:1]:
@@ -219,6 +239,8 @@ class Twin:
         handed = 0
         for claim in reply.claims:
             run, ref = self.runs[claim.run], Ref.parse(claim.key)
+            assert not self.seen.runs[claim.run].is_paused, "something of a paused run begins"
+            assert not self.seen.runs[claim.run].is_reopening, "something begins before all is in place"
             spec = run.plan.nodes[ref.node]
             self._apply(run, events.Claim(ref, claim.fence))
             node = run.state.nodes[ref]
@@ -228,7 +250,7 @@ class Twin:
             assert claim.run_input == (b"input" if reads_input(spec) else None)
             assert claim.item == run.inputs.get(ref)
             self._check_inputs(run, spec, claim)
-            run.held[ref] = claim
+            run.held[ref], run.holder[ref] = claim, self.calls.holder
             if run.is_map(ref):
                 run.chunks[ref] = run.fates.of(ref).opened[run.ended.get(ref, 0)]
             # A call may also go on with what another one has left over.
@@ -265,6 +287,7 @@ class Twin:
         if most < 0 or self.choose(4) == 1:
             self._extend_wrongly(run, ref, fence, opened)
             return
+        self._call_as(run.holder[ref])
         count = most - self.choose(most) if most else 0
         # A call that is repeated after a crash begins with items that are open already.
         offset = opened - self.choose(opened + 1)
@@ -287,14 +310,18 @@ class Twin:
         self.past.pop()  # what was a gap now need not be one later
 
     def _lose(self) -> None:
-        """Let leases run out: their workers have died."""
+        """Let claims be old whose replies were lost: their process does not know of them."""
+        for run, ref in self._lost():
+            self._make_due(self.calls.keys.leases(run.holder[ref]), run.held[ref].lease)
+
+    def _lost(self) -> list[tuple[Run, Ref]]:
+        """Choose attempts whose worker is to die."""
         work = [(run, ref) for run, ref in self._at_work() if run.opens(ref) < 0 and run.ending(ref) is Ending.LOST]
-        for run, ref in some_of(self.choose, work, 3) or work[:1]:
-            self._make_due(self.calls.keys.leases(self.calls.holder), run.held[ref].lease)
+        return some_of(self.choose, work, 3) or work[:1]
 
     def _fall_due(self) -> None:
         """Let waits before a retry be over."""
-        waits = sorted(timer for timer in self.seen.timers if not timer.endswith(" todo 0"))
+        waits = sorted(timer for timer in self.seen.timers if not timer.endswith((" todo 0", " deadline 0")))
         for timer in some_of(self.choose, waits, 3) or waits[:1]:
             self._make_due(self.calls.keys.timers, timer)
 
@@ -310,36 +337,68 @@ class Twin:
         self._miss()
 
     def _miss(self) -> None:
-        """The process says what it holds: all but what is lost."""
-        self.seen = self._look()
-        self._renewed([lease for lease, made in self.seen.leases.items() if made > PAST_MS], [])
+        """The processes say what they hold: all but what is lost."""
+        for holder in self.holders[:2]:
+            self.seen = self._look()
+            self._call_as(holder)
+            self._renewed([lease for lease, made in self.seen.leases.items() if made > PAST_MS], [])
 
     def _renewed(self, leases: list[str], tokens: list[str]) -> list[int]:
         """Renew, and tell the state machine what of the process's own it does not know of; gives what is lost."""
-        old = sorted(
-            (made, lease) for lease, made in self.seen.leases.items() if made < PAST_MS and lease not in leases
-        )
+        mine = {
+            lease: made for lease, made in self.seen.leases.items() if self.seen.holders[lease] == self.calls.holder
+        }
         lost: list[int]
         lost, _ = self._call("renew", leases=leases, tokens=tokens)
-        for _, lease in old:
-            run_id, key, fence = lease.split()
-            run, ref = self.runs[run_id], Ref.parse(key)
-            if run.holds(ref, int(fence)):
-                run.ended[ref] = run.ended.get(ref, 0) + 1
-            self._apply(run, events.Expire(ref, int(fence)))
+        gone = {leases[position] for position in lost}
+        old = sorted((made, lease) for lease, made in mine.items() if made < PAST_MS and lease not in gone)
+        for _, lease in old[: self.limits.batch + len(leases)]:
+            if lease not in leases:
+                self._taken(lease, events.Expire)
         return lost
 
+    def _taken(self, lease: str, event: type[events.Expire | events.Release]) -> None:
+        """Tell the state machine that a claim was taken away."""
+        run_id, key, fence = lease.split()
+        run, ref = self.runs[run_id], Ref.parse(key)
+        if run.holds(ref, int(fence)):
+            run.ended[ref] = run.ended.get(ref, 0) + 1
+            self._apply(run, event(ref, int(fence)))
+            if run.state.nodes[ref].status is NodeStatus.FAILED:
+                run.letters.add(ref)
+
     def _swept(self, before: Seen) -> None:
-        """Tell the state machine what a sweep finds: so many timers, the oldest first."""
+        """Tell the state machine what a sweep finds: so many claims of dead processes and timers, the oldest first."""
         batch = self.limits.batch
+        ends = {f"{holder}": self.dead[holder] for holder in self.dead if self.dead[holder][0] < PAST_MS}
+        left = batch
+        for holder, (_, event) in sorted(ends.items(), key=lambda end: (end[1][0], end[0]))[:batch]:
+            left -= self._taken_of(holder, event, left, before)
         timers = sorted((score, timer) for timer, score in before.timers.items() if score < PAST_MS)
         for _, timer in timers[:batch]:
             run_id, key, attempt = timer.split()
-            self._apply(self.runs[run_id], events.Due(Ref.parse(key), int(attempt)))
+            run = self.runs[run_id]
+            if key == "deadline":
+                run.cut = run.cut if run.state.status.is_final else FlowStatus.FAILED
+                self._apply(run, events.Overrun())
+            else:
+                self._apply(run, events.Due(Ref.parse(key), int(attempt)))
+
+    def _taken_of(self, holder: str, event: type[events.Expire | events.Release], most: int, before: Seen) -> int:
+        """Tell the state machine of up to so many claims that are taken away from a process; gives how many."""
+        held = sorted((before.leases[lease], lease) for lease, by in before.holders.items() if by == holder)
+        for _, lease in held[:most]:
+            self._taken(lease, event)
+        if len(held) < most:
+            self.dead.pop(holder, None)
+        return len(held[:most])
 
     def _renew(self) -> None:
         claims = [claim for run in self.runs.values() for claim in run.held.values()]
         claims = some_of(self.choose, claims, 4)
+        self._call_as(one_of(self.choose, self.holders[:2]))
+        if self.choose(2):  # with all that the process holds, however old
+            claims += [claim for claim in self._own() if claim not in claims]
         tokens = [" ".join(token) for token in some_of(self.choose, self.tokens, 2)]
         valid = [self.runs[claim.run].holds(Ref.parse(claim.key), claim.fence) for claim in claims]
         lost = self._renewed([claim.lease for claim in claims], tokens)
@@ -349,7 +408,7 @@ class Twin:
         run = one_of(self.choose, sorted(self._behind()) or list(self.runs))
         left, _ = self._call("advance", run=run)
         self.seen = self._look()
-        assert left == bool(self.seen.runs[run].todo)
+        assert left == self.seen.runs[run].is_behind
 
     def _cancel(self) -> None:
         if self.choose(6) != 1:
@@ -358,15 +417,18 @@ class Twin:
         while run.id in self._behind():
             self._call("advance", run=run.id)
             self.seen = self._look()
-        run.cancelled = run.cancelled or not run.state.status.is_final
+        run.cut = run.cut if run.state.status.is_final else FlowStatus.CANCELLED
         status, _ = self._call("cancel", run=run.id)
         self._apply(run, events.Cancel())
         assert status == run.state.status
 
     def _repeat(self) -> None:
         """Send a call again whose reply was lost; others may have called in between."""
-        past = one_of(self.choose, self.past[::-1][:8])
+        past = one_of(self.choose, [past for past in self.past[::-1][:8] if self._is_repeatable(past)] or [None])
+        if past is None:
+            return
         sent, before, given = past.sent, self._look(), past.sent.given
+        self._call_as(sent.holder)
         reply = self.calls.again(sent)
         claims: list[Claimed] = []
         match sent.name:
@@ -379,11 +441,13 @@ class Twin:
                 assert sent.name == "claim" or reply.stale == list(range(len(given["outcomes"])))
                 assert reply.unfinished == []
             case "extend":
-                node = self.runs[given["run"]].state.nodes[Ref.parse(given["key"])]
+                node = self.runs[given["run"]].state.nodes.get(Ref.parse(given["key"]), machine.NodeState())
                 holds = self.runs[given["run"]].holds(Ref.parse(given["key"]), given["fence"])
                 assert bool(reply[0]) == (holds and given["offset"] <= node.opened)
             case "submit":
                 assert reply.said == "ok"
+            case "retry":
+                assert reply.said == ("ok" if self.runs[given["run"]].retry is sent else "changed")
             case "cancel":
                 assert reply[0] == self.runs[given["run"]].state.status
         if claims:
@@ -391,7 +455,7 @@ class Twin:
             past.claims = claims
             return
         after = self._look()
-        assert self._live(after) == self._live(before), sent
+        assert self._there(after) == self._there(before), sent
         assert after.timers == before.timers, sent
         held = {run.held[ref].lease for run, ref in self._at_work()}
         assert held & after.leases.keys() == held & before.leases.keys(), sent
@@ -399,6 +463,10 @@ class Twin:
             known = before.runs[run_id]
             assert (run.head, run.records, run.todo) == (known.head, known.records, known.todo), sent
             assert (run.values, run.failures, run.plan_runs) == (known.values, known.failures, known.plan_runs), sent
+
+    def _is_repeatable(self, past: Past) -> bool:
+        """Whether the call may be sent again now, and is to change nothing then: a run may have another life since."""
+        return past.sent.name != "cancel" or self.runs[past.sent.given["run"]].state.status.is_final
 
     def _forget(self) -> None:
         """When all is over, everything that is left must have an end."""
@@ -409,10 +477,13 @@ class Twin:
             drains = self.calls.keys.drains(queue)
             for token in self.calls.client.zrange(drains, 0, -1):
                 self._make_due(drains, token)
-        while self.seen.leases or self.seen.timers:
+        for _ in range(20 * MOST_STEPS):
+            if not (self.seen.leases or self.seen.timers):
+                break
             for timer in self.seen.timers:
                 self._make_due(self.calls.keys.timers, timer)
-            self.calls.client.zadd(self.calls.keys.holders, {self.calls.holder: 1}, xx=True)
+            for holder in self.holders:
+                self.calls.client.zadd(self.calls.keys.holders, {holder: 1}, xx=True)
             self._call("sweep", worker="w", every_ms=0)
             self.seen = self._look()
         for run in self.runs.values():
@@ -429,11 +500,13 @@ class Twin:
     def _call(self, name: str, /, **given: Any) -> Any:
         self.fresh.clear()
         sent, reply = self.calls.send(name, **given)
-        if name in ("submit", "claim", "settle", "extend", "cancel"):
+        if name not in ("register", "sweep", "advance", "renew", "forget", "stage"):
             self.past.append(Past(sent, []))
         wakes: list[WakeUp] = reply if name == "register" else getattr(reply, "messages", [])
         if name in ("extend", "advance", "renew"):
             wakes = reply[1]
+        elif name == "bury":
+            wakes = reply
         self.tokens += wakes
         for queue in {wake.queue for wake in wakes}:
             drains = self.calls.client.zcard(self.calls.keys.drains(queue))
@@ -445,38 +518,57 @@ class Twin:
             if isinstance(command, events.Enqueue) and not isinstance(event, events.Release):
                 self.fresh.add((run.id, command.ref))
 
+    def _call_as(self, holder: str) -> None:
+        self.calls.holder = self.calls._scripts.holder = holder
+
     def _drain(self, queue: str | None = None) -> dict[str, Any]:
         tokens = [token for token in self.tokens if queue in (None, token.queue)]
         wake = one_of(self.choose, tokens[::-1][:6])
         lanes = {lane: (self.choose(3) + 1) % 3 for lane in LANES}
         return {"worker": "w", "token": wake.token, "queue": wake.queue, **lanes, "busy": self.choose(2)}
 
+    def _own(self) -> list[Claimed]:
+        """Give the claims that the calling process holds."""
+        return [run.held[ref] for run, ref in self._at_work() if run.holder[ref] == self.calls.holder]
+
     def _at_work(self) -> list[tuple[Run, Ref]]:
-        """Give the attempts that hold a valid claim."""
-        runs = self.runs.values()
-        return [(run, ref) for run in runs for ref, claim in run.held.items() if run.holds(ref, claim.fence)]
+        """Give the attempts that hold a valid claim, and whose process lives."""
+        valid = ((run, ref) for run in self.runs.values() for ref in run.held if run.holds(ref, run.held[ref].fence))
+        return [(run, ref) for run, ref in valid if run.holder[ref] in self.holders[:2]]
 
     def _live(self, seen: Seen) -> dict[tuple[str, str], list[str]]:
-        """Give the lists without what leads nowhere: entries of ended runs and of maps that gave up."""
+        """Give the lists without what leads nowhere: entries of ended runs, of first lives and of maps that gave up."""
+
+        gone = machine.NodeState(NodeStatus.CANCELLED)
 
         def is_live(entry: str) -> bool:
             run, ref = self.runs[entry.split()[0]], Ref.parse(entry.split()[1])
-            return seen.runs[run.id].is_open and run.state.nodes[ref].status is not NodeStatus.CANCELLED
+            is_ready = run.state.nodes.get(ref, gone).status is NodeStatus.READY
+            return seen.runs[run.id].is_open and is_ready
 
         return {place: [entry for entry in entries if is_live(entry)] for place, entries in seen.lists.items()}
 
+    def _there(self, seen: Seen) -> set[str]:
+        """Give what is ready, listed or set aside; a claim may set aside what it finds of a paused run."""
+        aside = {f"{run} {key.decode()}" for run, one in seen.runs.items() for key in one.aside}
+        return {entry for entries in self._live(seen).values() for entry in entries} | aside
+
     def _behind(self) -> set[str]:
-        return {run for run, seen in self.seen.runs.items() if seen.todo}
+        return {run for run, seen in self.seen.runs.items() if seen.is_behind}
 
     def _look(self) -> Seen:
-        return look(self.calls, {run.id: run.plan for run in self.runs.values()}, QUEUES)
+        return look(self.calls, {run.id: run.plan for run in self.runs.values()}, QUEUES, self.holders)
 
     def _check(self) -> None:
         self.seen = self._look()
         while True:
             for run in self.runs.values():
-                check_run(run.id, run.state, self.seen)
+                check_run(run.id, run.state, self.seen, is_retried=run.lives > 1)
                 run.state.fence = int(self.seen.runs[run.id].head.get("fence", 0))  # as the server's clock says
+            for run in self.runs.values():
+                letters = {letter for letter in self.seen.letters if letter.startswith(f"{run.id} ")}
+                there = self.seen.runs[run.id].is_reopening or letters == {f"{run.id} {ref.key}" for ref in run.letters}
+                assert there, f"what was given up of {run.id}, and not retried since: {run.letters}; {letters}"
             for queue in QUEUES:
                 waiting = sum(len(self.seen.lists[queue, lane]) for lane in LANES)
                 assert self.seen.drains[queue] >= min(waiting, SLOTS), f"{queue}: {waiting} ready, and nobody is told"
@@ -485,7 +577,7 @@ class Twin:
             self._advance()
 
 
-def random_twin(client: Any, seed: int, changes: Changes | None = None) -> Twin:
+def random_twin(client: Any, seed: int, changes: Changes | None = None, of_kind: Callable[..., Twin] = Twin) -> Twin:
     """Give one to three runs that are the same for a seed; ``changes`` to the scripts beside the limits."""
     choose = seeded(seed)
     limits = Limits()
@@ -493,4 +585,5 @@ def random_twin(client: Any, seed: int, changes: Changes | None = None) -> Twin:
         limits = Limits(one_of(choose, (1, 2, 3, 7)), one_of(choose, (1, 2, 32)), one_of(choose, (1, 2, 500)))
     plans = [random_plan(choose) for _ in range(1 + choose(2))]
     plans += plans[: choose(2)]
-    return Twin(Calls(client, merged(sized(*limits), changes or {})), choose, plans, limits, late=seed % 3 == 2)
+    sizes = merged(sized(*limits), taking(limits.batch))
+    return of_kind(Calls(client, merged(sizes, changes or {})), choose, plans, limits, late=seed % 3 == 2)

@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+from flowq.client.retrying import retry
+from flowq.core.errors import RunNotFound
 from flowq.core.types import NodeStatus
 from flowq.plan import Plan, lower
 from flowq.plan.model import Edge, Node
+from flowq.runtime.events import Ref
 from flowq.runtime.rows import rows_of
-from flowq.runtime.scripts import Claimed, Delivery, Message, Next, OutcomeEntry, Picked, Submitted, Swept, WakeUp
+from flowq.runtime.scripts import (
+    Changed,
+    Claimed,
+    Delivery,
+    Message,
+    Next,
+    OutcomeEntry,
+    Picked,
+    Submitted,
+    Swept,
+    WakeUp,
+)
+from flowq.runtime.state import Record, State
 from tests.property.calls import Calls, Sent
 from tests.property.look import SUFFIXES, Entry
 
@@ -94,8 +110,11 @@ class Desk:
     def register(self, *, slots: int, worker: str = "w", queues: tuple[str, ...] = ("main", "side")) -> list[WakeUp]:
         return wakes(self._send("register", worker=worker, queues=list(queues), slots=slots))
 
-    def submit(self, of: Plan, run: str = "r", *, known: bool = False, retention_ms: int = 60_000) -> list[WakeUp]:
-        return wakes(self._submit(of, run, known=known, retention_ms=retention_ms))
+    def submit(
+        self, of: Plan, run: str = "r", *, known: bool = False, retention_ms: int = 60_000, **options: Any
+    ) -> list[WakeUp]:
+        """Start a run, and go on until all that it begins with is ready."""
+        return wakes(self._submit(of, run, known=known, retention_ms=retention_ms, **options))
 
     def submit_canvas(
         self,
@@ -106,12 +125,13 @@ class Desk:
         retention_ms: int = 60_000,
         held: bool = False,
         parked: str = "",
+        deadline_ms: int = 0,
     ) -> list[Delivery]:
         """Start a run that is dispatched as a canvas."""
         fields = [] if known else [text for field in lower(of).fields.items() for text in field]
         canvas = lower(of).digest
-        found = self._submit(of, run, fields, canvas, known=known, retention_ms=retention_ms, held=held, parked=parked)
-        return deliveries(found)
+        given = {"retention_ms": retention_ms, "held": held, "parked": parked, "deadline_ms": deadline_ms}
+        return deliveries(self._submit(of, run, fields, canvas, known=known, **given))
 
     def _submit(
         self, of: Plan, run: str, fields: Sequence[str] = (), canvas: str = "", *, known: bool, **options: Any
@@ -250,6 +270,53 @@ class Desk:
         found: str | None = self._send("cancel", run=run)[0]
         return found
 
+    def pause(self, run: str = "r") -> str | None:
+        found: str | None = self._send("pause", run=run)
+        return found
+
+    def resume(self, run: str = "r") -> Changed | None:
+        found: Changed | None = self._send("resume", run=run)
+        return found
+
+    def retry(self, *roots: str, of: Plan, run: str = "r") -> Changed:
+        """Open an ended run again, as a client does; what is left is not gone on with."""
+        return retry(self.reader(of), run, [Ref.parse(root) for root in roots])
+
+    def reader(self, of: Plan) -> State:
+        """Give what a client reads and retries runs of this plan with."""
+        client, keys = self.client, self.keys
+
+        def head(run: str) -> dict[str, str]:
+            found = client.hgetall(keys.run(run))
+            if not found:
+                raise RunNotFound(run)
+            return {name.decode(): text.decode() for name, text in found.items() if name != b"input"}
+
+        def all_records(run: str) -> dict[Ref, Record]:
+            found = client.hgetall(keys.nodes(run)).items()
+            return {Ref.parse(key.decode()): Record.parse(text) for key, text in found}
+
+        scripts = SimpleNamespace(
+            retry=lambda **given: self._send("retry", **given), stage=lambda **given: self._send("stage", **given)
+        )
+        reads = {"head": head, "all_records": all_records, "plan": lambda _: of}
+        return cast("State", SimpleNamespace(client=client, keys=keys, scripts=scripts, **reads))
+
+    def bury(self, *holders: str, tokens: tuple[str, ...] = (), crashed: bool = True) -> list[Message]:
+        found: list[Message] = self._send("bury", holders=list(holders), tokens=list(tokens), crashed=crashed)
+        return found
+
+    def vouch(self, *holders: str) -> list[str]:
+        found: list[str] = self._send("vouch", holders=list(holders))
+        return found
+
+    def define(self, plan: str, *values: str) -> None:
+        self._send("define", plan=plan, values=list(values))
+
+    def drop(self, *letters: str) -> int:
+        found: int = self._send("drop", letters=list(letters))
+        return found
+
     def forget(self, run: str = "r") -> str | None:
         found: str | None = self._send("forget", run=run)
         return found
@@ -308,6 +375,28 @@ class Desk:
     def die(self) -> None:
         """Let the process that calls be taken for dead."""
         self.make_due(self.keys.holders, self.calls.holder)
+
+    def holders(self) -> dict[str, float]:
+        """Give the processes that hold claims, by when they are taken for dead."""
+        return {name.decode(): due for name, due in self.client.zrange(self.keys.holders, 0, -1, withscores=True)}
+
+    def aside(self, run: str = "r") -> list[str]:
+        """Give the nodes that wait for a paused run to go on."""
+        return [key.decode() for key in self.client.zrange(f"{self.keys.run(run)}:aside", 0, -1)]
+
+    def letters(self) -> list[str]:
+        return [letter.decode() for letter in self.client.zrange(self.keys.dead, 0, -1)]
+
+    def value(self, key: str, run: str = "r") -> bytes | None:
+        found: bytes | None = self.client.hget(self.keys.values(run), key)
+        return found
+
+    def finish(self, run: str = "r", kind: str = "completed") -> None:
+        """Claim and end what is ready until there is nothing any more."""
+        while claims := self.claim(process=500, thread=500, token="finish"):
+            self.settle(*(Outcome(claim.run, claim.key, claim.fence, kind) for claim in claims), token="")
+            while self.advance(run):
+                pass
 
     def fall_due(self) -> Swept:
         """Let all waits be over, and sweep."""

@@ -84,7 +84,7 @@ end
 local function open_sources(run, number)
   local lane, queue, nodes = unpack(cjson.decode(call('HGET', key_of('plan', run.plan), 'sources:' .. number)))
   queue = queue ~= '' and queue or run.queue
-  budget = budget - math.ceil(#nodes / 10) -- far cheaper than an edge
+  budget = budget - math.ceil(#nodes / 5) -- cheaper than an edge
   if run.paused then
     for _, node in ipairs(nodes) do set_aside(run, tostring(node)) end
     return

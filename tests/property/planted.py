@@ -1,0 +1,249 @@
+"""Bugs that the property tests must find, each a piece of text and the wrong one in its place."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from tests.property.calls import changed
+
+SEEDS = 400
+"""So many examples must be enough for any of them; most need one to five."""
+
+
+class Bug(NamedTuple):
+    """A piece of a script's text, and the wrong one in its place."""
+
+    script: str
+    right: str
+    wrong: str
+
+
+SCRIPTS = {
+    "a fence is not checked": Bug("lib", "record.fence == fence and fence > 0", "true"),
+    "nobody's fence is valid": Bug("lib", "record.fence == fence and fence > 0", "record.fence == fence"),
+    "a settled attempt keeps its lease": Bug("settle", "let_go(outcome", "tostring(outcome"),
+    "a settled node is settled again": Bug(
+        "lib", "if not FINAL[record.status] then\n      if req", "if true then\n      if req"
+    ),
+    "a failed sink does not count": Bug("lib", "count(run, 'bad_sinks', 1)", "count(run, 'bad_sinks', 0)"),
+    "a skip fails what follows": Bug("lib", "skipped = 'skipped',", "skipped = 'upstream_failed',"),
+    "an optional upstream is required": Bug("lib", "downstream[position + 1] == 1", "true"),
+    "a required upstream is optional": Bug("lib", "downstream[position + 1] == 1", "false"),
+    "a key lives for ever": Bug("lib", "':values', ':failures', ':events'}) do", "':values', ':events'}) do"),
+    "consequences outlive their run": Bug("lib", "({':todo', ':due', ':aside'})", "({':due', ':aside'})"),
+    "a plan lives for ever": Bug("lib", "'runs', -1) <= 0 then", "'runs', -1) < 0 then"),
+    "a plan dies under its runs": Bug("lib", "'runs', -1) <= 0 then", "'runs', -1) <= 1 then"),
+    "one crash too many": Bug("lib", "if record.crashes < row[5] then", "if record.crashes <= row[5] then"),
+    "one attempt too many": Bug(
+        "settle", "record.attempt - record.crashes < row", "record.attempt - record.crashes <= row"
+    ),
+    "a crash counts as a failure": Bug("settle", "record.attempt - record.crashes < row", "record.attempt < row"),
+    "a release counts as an attempt": Bug(
+        "lib",
+        "record.attempt = record.attempt - 1\n  enqueue(run, key, record, row_of",
+        "enqueue(run, key, record, row_of",
+    ),
+    "a timeout is forgotten": Bug("settle", "outcome.timed_out and 'timed_out' or 'failed'", "'failed'"),
+    "a mended failure is kept": Bug("settle", "if record.attempt > 1 then", "if false then"),
+    "a value is lost": Bug("settle", "if outcome.value > 0 then", "if outcome.value > 2 then"),
+    "a repeated claim takes more": Bug("lib", "if said then", "if false then"),
+    "a repeated claim gives what is lost": Bug(
+        "lib", "if holds(record, tonumber(fence)) then claims", "if record then claims"
+    ),
+    "drains share their last reply": Bug("lib", "key_of('claims', header.call)", "key_of('claims', header.token)"),
+    "an ended run goes on": Bug(
+        "lib",
+        "local record = is_live(run) and record_of(run, key)\n  if not",
+        "local record = run and record_of(run, key)\n  if not",
+    ),
+    "a map is settled early": Bug("lib", "if map.settled == map.total then", "if map.settled == map.opened then"),
+    "a map goes by its first bad item": Bug("lib", "if map.broken ~= 'failed' then", "if not map.broken then"),
+    "a failed item is noticed late": Bug("lib", "if not map.broken then later", "if false then later"),
+    "a retried map forgets its items": Bug(
+        "settle",
+        "record.status, record.fence = 'pending', 0",
+        "record.status, record.fence, record.more = 'pending', 0, ''",
+    ),
+    "a failed map's items go on": Bug("lib", "then record.status = 'cancelled' end", "then end"),
+    "a map completes by a word": Bug("settle", "valid = false --", "valid = true --"),
+    "items are opened twice": Bug("extend", "for first = 2 + map.opened - header.offset,", "for first = 2,"),
+    "items are left out": Bug("extend", "if header.offset > map.opened then return {0, {}} end", ""),
+    "any node opens items": Bug("extend", "row[6] == 0 or", ""),
+    "a continuation begins anew": Bug("lib", "{node, status, stopped, only}", "{node, status, 0, only}"),
+    "a continuation forgets its kind": Bug("lib", "{node, status, stopped, only}", "{node, status, stopped}"),
+    "a continuation has no timer": Bug("lib", "call('ZADD', key_of('timers'), now, run.id .. ' todo 0')", ""),
+    "the caller is not told to go on": Bug("settle", "unfinished[#unfinished + 1] = id", ""),
+    "advance says that it is over": Bug("advance", "and 1 or 0", "and 0 or 0"),
+    "an inline node is handed to anybody": Bug("settle", "takes_inline = header.inline", "takes_inline = true"),
+    "a fused node is anybody's": Bug(
+        "settle", "fuse(run, key)\n  for", "fuse(run, key)\n  do return begin(run, key) end\n  for"
+    ),
+    "thread nodes are in the wrong lane": Bug("lib", "local lane = row[1] == 'thread' and", "local lane = false and"),
+    "an idle drain leaves work behind": Bug(
+        "lib",
+        "call('ZREM', drains, header.token)\n    touched[header.queue] = true",
+        "call('ZREM', drains, header.token)",
+    ),
+    "nobody is told of new work": Bug("lib", "run.id .. ' ' .. key)\n  touched[queue] = true", "run.id .. ' ' .. key)"),
+    "too many are told of new work": Bug("lib", "if free <= 0 then break end", ""),
+    "a repeated submit starts again": Bug("submit", "if before[1] then", "if false then"),
+    "a cancel ends an ended run": Bug("cancel", "if is_open(run) then", "if true then"),
+    "a lost lease is renewed": Bug(
+        "renew", "if not holds(is_live(run) and record_of(run, key), tonumber(fence)) then", "if false then"
+    ),
+    "a retry never falls due": Bug(
+        "sweep", "tonumber(attempt) and record.attempt > 0", "tonumber(attempt) and record.attempt > 1"
+    ),
+    "something is not forgotten": Bug("forget", "':values', ':failures'", "':failures'"),
+}
+
+CONTROL = {
+    "what is set aside outlives its run": Bug("lib", "({':todo', ':due', ':aside'})", "({':todo', ':due'})"),
+    "a paused run begins": Bug("lib", "if is_live(run) and run.paused then", "if false then"),
+    "a paused run is told to go on": Bug("resume", "call('HDEL', run.base, 'paused')", ""),
+    "resuming forgets what was kept": Bug("resume", "run.paused, run.back = false, true", "run.paused = false"),
+    "resuming forgets the rest": Bug("lib", "run.back = call('EXISTS', aside) == 1", "run.back = false"),
+    "what is kept is begun twice": Bug("extend", "if not (run.canvas or run.paused) then", "if not run.canvas then"),
+    "an item of a paused run is forgotten": Bug("extend", "      set_aside(run, key)\n", ""),
+    "what is handed out again is lost while paused": Bug(
+        "lib", "call('ZADD', run.base .. ':aside', 'NX', now, key)", "if run.fence == 0 then return end"
+    ),
+    "the rest of what a run begins with is forgotten": Bug("submit", "else later(run, 'sources', number) end", "end"),
+    "a run has no deadline": Bug("submit", "call('ZADD', key_of('timers'), now + header.deadline_ms", "tostring(now"),
+    "a deadline completes a run": Bug("sweep", "finish(run, 'failed')", "finish(run, 'completed')"),
+    "a deadline does not say so": Bug("sweep", "call('HSET', run.base, 'reason', 'deadline')", ""),
+    "a deadline outlives its run": Bug("lib", "if call('HDEL', run.base, 'deadline') == 1 then", "if false then"),
+    "an ended run counts as open": Bug("lib", "call('SREM', key_of('open'), run.id)", ""),
+    "a run does not count as open": Bug("submit", "call('SADD', key_of('open'), header.run)", ""),
+    "a retry keeps old values": Bug(
+        "lib", "ipairs({':nodes', ':values', ':failures'})", "ipairs({':nodes', ':failures'})"
+    ),
+    "a retry keeps old failures": Bug(
+        "lib", "ipairs({':nodes', ':values', ':failures'})", "ipairs({':nodes', ':values'})"
+    ),
+    "a retry keeps old items": Bug(
+        "lib", "ipairs({':nodes', ':values', ':failures'})", "ipairs({':values', ':failures'})"
+    ),
+    "a retry keeps the letters": Bug("lib", "call('ZREM', key_of('dead'), run.id .. ' ' .. key)", ""),
+    "a first life counts while a retry is put in place": Bug(
+        "lib", "is_open(run) and not run.reopening end", "is_open(run) end"
+    ),
+    "a retry is never in place": Bug("lib", "call('HDEL', run.base, 'reopening')", ""),
+    "a retried run's keys go": Bug("retry", "({run.base, run.nodes, run.values,", "({run.base, run.nodes,"),
+    "a retried run's plan goes": Bug("retry", "call('HINCRBY', plan, 'runs', 1)", ""),
+    "a retried run does not count as open": Bug("retry", "call('SADD', key_of('open'), run.id)", ""),
+    "a retried run stays ended": Bug("retry", "'ended', 'reason',", "'reason',"),
+    "a repeated retry does not know itself": Bug("retry", "if retried == header.call then", "if false then"),
+    "a retry need not go on": Bug("retry", "{'ok', wake_ups(), run.todo and 1 or 0}", "{'ok', wake_ups(), 0}"),
+    "a dead process keeps its claims": Bug(
+        "sweep", "if left > 0 then left = left - take_all", "if false then left = take_all"
+    ),
+    "a buried process has not crashed": Bug("bury", "header.crashed and crash or hand_back", "hand_back"),
+    "what is handed back has crashed": Bug("bury", "header.crashed and crash or hand_back", "crash"),
+    "the rest of what is buried stays": Bug(
+        "bury", "if call('EXISTS', key_of('leases', holder)) == 1 then", "if false then"
+    ),
+    "a buried drain lives": Bug("bury", "call('ZREM', key_of('queue', queue, 'drains'), token)", ""),
+    "nobody is told of a buried drain": Bug("bury", "touched[queue] = true", ""),
+    "a claim whose reply was lost is kept": Bug("renew", "if not held[lease] then", "if false then"),
+    "a claim that is named is taken away": Bug("renew", "if not held[lease] then", "if true then"),
+    "what is given up is not kept": Bug("lib", "  keep_letter(run, key)\n  settle(", "  settle("),
+}
+
+MACHINE = {
+    "a fence is not checked": ("event.fence == node.fence != 0", "True"),
+    "nobody's fence is valid": ("event.fence == node.fence != 0", "event.fence == node.fence"),
+    "one crash too many": ("node.crashes >= state.spec", "node.crashes > state.spec"),
+    "one attempt too many": ("failures < state.spec", "failures <= state.spec"),
+    "a crash counts as a failure": ("failures = node.attempt - node.crashes", "failures = node.attempt"),
+    "a release counts as an attempt": ("node.attempt -= 1", "pass"),
+    "a timeout is forgotten": ("if event.timed_out:", "if False:"),
+    "a retry falls due twice": ("if node.attempt == event.attempt and event.attempt > 0:", "if event.attempt > 0:"),
+    "an optional upstream is required": ("if required and status is not COMPLETED:", "if status is not COMPLETED:"),
+    "a required upstream is optional": ("if required and status is not COMPLETED:", "if False:"),
+    "a skip fails what follows": ("SKIPPED: SKIPPED,", "SKIPPED: NodeStatus.UPSTREAM_FAILED,"),
+    "a failed sink does not count": ("state.bad_sinks += 1", "pass"),
+    "a skipped sink counts": ("status not in (COMPLETED, SKIPPED)", "status is not COMPLETED"),
+    "a map is settled early": (
+        "node.settled == node.total:\n        yield",
+        "node.settled == node.opened:\n        yield",
+    ),
+    "a map goes by its first bad item": ("if node.broken is not FAILED:", "if node.broken is None:"),
+    "a failed map's items go on": ("node.opened if node.settled < node.opened else 0", "0"),
+    "a map completes by a word": ("if not _opens_map(state, event.ref):  #", "if True:  #"),
+    "items are left out": ("or event.offset > node.opened:", "or False:"),
+    "any node opens items": ("not _opens_map(state, event.ref) or", "False or"),
+    "a cancelled run goes on": ("state.status = status", "pass"),
+    "an overrun is a cancel": (
+        "_cut_short(state, FlowStatus.FAILED, commands)",
+        "_cut_short(state, FlowStatus.CANCELLED, commands)",
+    ),
+}
+
+REOPENING = {
+    "what waits optionally is left": (
+        "for index, _ in state.plan.downstream[todo.pop()]:\n            if index",
+        "for index, required in state.plan.downstream[todo.pop()]:\n            if required and index",
+    ),
+    "what is downstream is left": ("again.add(index)\n                todo.append(index)", "again.add(index)"),
+    "it waits for what is kept": ("edge.upstream in reopened for edge", "edge.upstream >= 0 for edge"),
+    "a kept sink does not count": ("state.bad_sinks = sum(", "state.bad_sinks = 0 * sum("),
+    "a kept map is not to end": ("state.remaining = len(reopened)", "state.remaining = len(again)"),
+    "a map counts an item twice": ("node.settled = sum(", "node.settled = node.settled + 0 * sum("),
+    "a map stays broken": (
+        "node.broken = NodeStatus.FAILED if NodeStatus.FAILED in bad else bad[0] if bad else None",
+        "pass",
+    ),
+    "old items stay": ("del state.nodes[ref]", "pass"),
+    "a map that was not open is waited for": ("!= state.nodes[Ref(index)].total}", "== -2}"),
+    "what was skipped stays in the way": ("while upstreams := blockers(state, found):", "while upstreams := set():"),
+    "what was cancelled is not retried": ("(NodeStatus.FAILED, NodeStatus.CANCELLED)", "(NodeStatus.FAILED,)"),
+    "attempts are counted on": (
+        "state.nodes[Ref(index)] = NodeState()",
+        "state.nodes[Ref(index)] = NodeState(attempt=state.nodes[Ref(index)].attempt)",
+    ),
+    "a retry begins what cannot start": (
+        "bad = (index for index in upstreams - reopened if",
+        "bad = (index for index in upstreams - reopened if False and",
+    ),
+}
+
+RETRYING = {
+    "a run has too much left": ('"remaining": state.remaining', '"remaining": len(state.plan)'),
+    "a kept failure is forgotten": ('"bad_sinks": state.bad_sinks', '"bad_sinks": 0'),
+    "what has ended is counted wrongly": ('"settled": len(ends)', '"settled": 0'),
+    "a map's count is kept": ("ended=None, more=more)", "ended=None)"),
+    "nothing waits": ("more=str(node.waiting) if node.waiting else", "more="),
+    "what was cancelled goes on": ("if ref not in put and state", "if False and state"),
+    "nothing is ready": ("for ref in opened.ready]", "for ref in opened.ready[1:]]"),
+}
+
+MOMENTS = {
+    "a fence goes by counting": Bug("lib", "math.max(run.fence + 1, clock[1]", "math.max(run.fence + 1, 0 * clock[1]"),
+    "nobody gets time after a silence": Bug("sweep", "if last and now - last >", "if false and now - last >"),
+    "whoever is dead gets time for ever": Bug("sweep", "if last and now - last >", "if true or now - last >"),
+}
+
+
+def first_failure(example: Callable[[int], None]) -> int:
+    """Give the first seed whose example fails, in whatever way."""
+    for seed in range(SEEDS):
+        try:
+            example(seed)
+        except Exception:
+            return seed
+    raise AssertionError(f"the bug is not found in {SEEDS} examples")
+
+
+def planted(module: ModuleType, right: str, wrong: str) -> ModuleType:
+    """Give a module with a piece of its text changed."""
+    assert module.__file__ is not None
+    broken = ModuleType("module_with_a_bug")
+    sys.modules[broken.__name__] = broken  # dataclasses look their module up
+    source = changed(Path(module.__file__).read_text("utf-8"), [(right, wrong)])
+    exec(compile(source, module.__file__, "exec"), vars(broken))  # noqa: S102
+    return broken
