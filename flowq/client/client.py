@@ -55,6 +55,8 @@ class Start(NamedTuple):
     """What is asked for, in short, if the submit is idempotent."""
     deadline_s: float = 0
     """0: none."""
+    is_named: bool = False
+    """By whoever submits: there may be a run of this id."""
 
 
 class Client:
@@ -108,11 +110,11 @@ class Client:
             raise InputError(f"idempotency_key={idempotency_key!r}: a key is a text of at least one character")
         lowering = self._lowering(plan, dispatch or self._context.settings.dispatch)
         data = encode_input(graph.name, given, self._results)
-        asked = ""
+        is_named, asked = bool(run or idempotency_key), ""
         if idempotency_key is not None:
             run, asked = digest_of(graph.name, idempotency_key), digest_of(data)
         run = run or uuid.uuid4().hex
-        start = Start(graph, plan, run, _digest(lowering), parked=parked, asked=asked, deadline_s=deadline_s or 0)
+        start = Start(graph, plan, run, _digest(lowering), False, parked, asked, deadline_s or 0, is_named)
         submitted = self._start(start, data, lowering)
         if lowering is not None:
             send_start(self._context, run, plan, lowering.starts)
@@ -183,7 +185,7 @@ class Client:
         try:
             submitted = self._submit(start, data, lowering)
         except (OverloadedError, StoreFullError):
-            if not start.asked:  # else somebody else's run may have the same input
+            if not start.is_named:  # else the input may be that of a run which is there, or about to be
                 self._results.store.delete(start.run)
             raise
         if submitted.said == "other":

@@ -200,6 +200,7 @@ class FlowHandle:
         Raises:
             RunNotFound: there is no such run.
             RunStatusError: it has not ended, there is nothing to retry, or what is chosen could not start.
+            KeyError: it has no such node.
         """
         names = [from_node] if isinstance(from_node, str) else from_node or []
         roots = [self._reader().ref_of(name) for name in names]

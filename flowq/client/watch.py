@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 import redis
 
+from flowq.core.errors import StoreUnavailableError
 from flowq.runtime.state import State
 
 logger = logging.getLogger("flowq.client")
@@ -66,7 +68,8 @@ class Watch:
         self._closed = True
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            self._state.client.publish(self._state.keys.finished, "")  # ends the read
+            with contextlib.suppress(StoreUnavailableError):  # then the read has ended
+                self._state.client.publish(self._state.keys.finished, "")  # ends the read
             thread.join(timeout=LISTEN_S)
 
     def _main(self) -> None:

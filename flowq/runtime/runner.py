@@ -26,6 +26,10 @@ logger = logging.getLogger("flowq.worker")
 ITEMS_PER_CALL = 1000
 """Items that one call opens: about a millisecond of Redis."""
 
+FUSE_S = 0.05
+"""Nodes are fused to a claim for so long. Then they are asked for: the run may have been cancelled or paused meanwhile,
+and nobody else tells of it before the next renewal."""
+
 NO_RETRY = Node("?", "?", retry=RetryPolicy(max_attempts=1))
 """Stands for the node of a claim whose plan cannot be read."""
 
@@ -89,8 +93,11 @@ class ClaimRunner:
         values: list[bytes] = []
         first: Outcome | None = None
         todo = deque([attempt])
+        fuses_until = time.monotonic() + FUSE_S
         while todo:
             current = todo.popleft()
+            if current is not attempt and time.monotonic() > fuses_until:
+                break  # what was done before is recorded, and the fused nodes come by themselves
             try:
                 outcome = self._perform(current, attempt.claim.lease, monitor)
                 if outcome is None:

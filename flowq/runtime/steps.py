@@ -23,6 +23,10 @@ T = TypeVar("T")
 AWAY = (StoreUnavailableError, StoreFullError)
 """What is raised while the store cannot be used, after the connection's own retries: a while later it may go."""
 
+FRESH_S = 0.05
+"""Claims that have waited for longer are handed back: their run may have been cancelled or paused meanwhile, which nobody
+else tells of before the next renewal; and others may have time for them."""
+
 AGAIN_S = 0.5
 """The pause before a call on a store that is away is made again. The connection's own retries have waited already,
 unless the store is full: then it answers at once."""
@@ -179,7 +183,11 @@ class Keeping:
         if self.closing():
             claims, ended = list(todo), Ended([released(claim) for claim in todo], [])
         else:
+            began = yield Now()
             claims, ended = [todo[0]], (yield Run(todo[0], alone, returns))
+            if len(todo) > 1 and (yield Now()) - began > FRESH_S:
+                claims = list(todo)
+                ended = ended._replace(entries=[*ended.entries, *(released(claim) for claim in claims[1:])])
         following = yield from self._store(ended, ask, len(todo) - len(claims))
         for claim in claims:
             todo.popleft()

@@ -139,11 +139,18 @@ local function follow_up(run, entry)
     run.reopening = false
     enqueue(run, key, record_of(run, key), row_of(run, (split(key))))
   else
-    for _, suffix in ipairs({':nodes', ':values', ':failures'}) do call('HDEL', run.base .. suffix, key) end
+    budget = budget - 1 -- as much as two edges
+    if what == 'put' then
+      call('HSET', run.nodes, key, record)
+      call('HDEL', run.values, key)
+    else
+      call('HDEL', run.nodes, key)
+      call('HDEL', run.values, key, 'i' .. key)
+    end
+    call('HDEL', run.base .. ':failures', key)
     call('HDEL', run.base, 'unknown:' .. key, 'lost:' .. key)
-    call('ZREM', key_of('dead'), run.id .. ' ' .. key)
-    if what == 'put' then call('HSET', run.nodes, key, record) end
-    if what == 'drop' then call('HDEL', run.values, 'i' .. key) end
+    if run.letters == nil then run.letters = call('EXISTS', key_of('dead')) == 1 end
+    if run.letters then call('ZREM', key_of('dead'), run.id .. ' ' .. key) end
   end
 end
 
