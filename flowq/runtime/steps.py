@@ -24,8 +24,8 @@ AWAY = (StoreUnavailableError, StoreFullError)
 """What is raised while the store cannot be used, after the connection's own retries: a while later it may go."""
 
 FRESH_S = 0.05
-"""Claims that have waited for longer are handed back: their run may have been cancelled or paused meanwhile, which nobody
-else tells of before the next renewal; and others may have time for them."""
+"""Claims that have waited for longer are handed back: their run may have been cancelled or paused meanwhile, which
+nobody else tells of before the next renewal; and others may have time for them."""
 
 AGAIN_S = 0.5
 """The pause before a call on a store that is away is made again. The connection's own retries have waited already,

@@ -102,7 +102,6 @@ SCRIPTS = {
 }
 
 CONTROL = {
-    "what is set aside outlives its run": Bug("lib", "({':todo', ':due', ':aside'})", "({':todo', ':due'})"),
     "a paused run begins": Bug("lib", "if is_live(run) and run.paused then", "if false then"),
     "a paused run is told to go on": Bug("resume", "call('HDEL', run.base, 'paused')", ""),
     "resuming forgets what was kept": Bug("resume", "run.paused, run.back = false, true", "run.paused = false"),
@@ -119,15 +118,13 @@ CONTROL = {
     "a deadline outlives its run": Bug("lib", "if call('HDEL', run.base, 'deadline') == 1 then", "if false then"),
     "an ended run counts as open": Bug("lib", "call('SREM', key_of('open'), run.id)", ""),
     "a run does not count as open": Bug("submit", "call('SADD', key_of('open'), header.run)", ""),
-    "a retry keeps old values": Bug(
-        "lib", "ipairs({':nodes', ':values', ':failures'})", "ipairs({':nodes', ':failures'})"
-    ),
+    "a retry keeps old values": Bug("lib", "      call('HDEL', run.values, key)\n", ""),
     "a retry keeps old failures": Bug(
-        "lib", "ipairs({':nodes', ':values', ':failures'})", "ipairs({':nodes', ':values'})"
+        "lib",
+        "call('HDEL', run.base .. ':failures', key)\n    call('HDEL', run.base, 'unk",
+        "call('HDEL', run.base, 'unk",
     ),
-    "a retry keeps old items": Bug(
-        "lib", "ipairs({':nodes', ':values', ':failures'})", "ipairs({':values', ':failures'})"
-    ),
+    "a retry keeps old items": Bug("lib", "      call('HDEL', run.nodes, key)\n", ""),
     "a retry keeps the letters": Bug("lib", "call('ZREM', key_of('dead'), run.id .. ' ' .. key)", ""),
     "a first life counts while a retry is put in place": Bug(
         "lib", "is_open(run) and not run.reopening end", "is_open(run) end"
@@ -144,9 +141,6 @@ CONTROL = {
     ),
     "a buried process has not crashed": Bug("bury", "header.crashed and crash or hand_back", "hand_back"),
     "what is handed back has crashed": Bug("bury", "header.crashed and crash or hand_back", "crash"),
-    "the rest of what is buried stays": Bug(
-        "bury", "if call('EXISTS', key_of('leases', holder)) == 1 then", "if false then"
-    ),
     "a buried drain lives": Bug("bury", "call('ZREM', key_of('queue', queue, 'drains'), token)", ""),
     "nobody is told of a buried drain": Bug("bury", "touched[queue] = true", ""),
     "a claim whose reply was lost is kept": Bug("renew", "if not held[lease] then", "if false then"),
@@ -229,9 +223,21 @@ MOMENTS = {
 }
 
 
-def first_failure(example: Callable[[int], None]) -> int:
-    """Give the first seed whose example fails, in whatever way."""
-    for seed in range(SEEDS):
+HINTS = {
+    "a fused node is anybody's": 93,
+    "a continuation forgets its kind": 43,
+    "consequences outlive their run": 19,
+    "a map completes by a word": 18,
+    "a buried process has not crashed": 14,
+    "nobody is told of new work": 12,
+    "a claim that is named is taken away": 12,
+}
+"""The seeds that find the bugs which need many; they save time for as long as they do."""
+
+
+def first_failure(example: Callable[[int], None], hint: int = 0) -> int:
+    """Give the first seed whose example fails, in whatever way; the hint is tried before all others."""
+    for seed in (hint, *range(SEEDS)):
         try:
             example(seed)
         except Exception:

@@ -25,31 +25,31 @@ def small(limits: Limits) -> Changes:
     return merged(sized(*limits), taking(limits.batch))
 
 
-@examples(100)
+@examples(50)
 @given(plan=plans(), choose=choices())
 def test_one_run(client: Any, plan: Plan, choose: Choose) -> None:
     ControlTwin(Calls(client), choose, [plan], LARGE, late=False).run()
 
 
-@examples(50)
+@examples(25)
 @given(several=st.lists(plans(5), min_size=2, max_size=3), choose=choices())
 def test_several_runs(client: Any, several: list[Plan], choose: Choose) -> None:
     ControlTwin(Calls(client), choose, [*several, several[0]], LARGE, late=False).run()
 
 
-@examples(100)
+@examples(50)
 @given(plan=plans(), choose=choices(), limits=SMALL)
 def test_consequences_that_need_several_calls(client: Any, plan: Plan, choose: Choose, limits: Limits) -> None:
     ControlTwin(Calls(client, small(limits)), choose, [plan, plan], limits, late=False).run()
 
 
-@examples(100)
+@examples(50)
 @given(plan=plans(), choose=choices(), limits=SMALL)
 def test_callers_that_die_before_they_go_on(client: Any, plan: Plan, choose: Choose, limits: Limits) -> None:
     ControlTwin(Calls(client, small(limits)), choose, [plan, plan], limits, late=True).run()
 
 
-@examples(25)
+@examples(15)
 @given(plan=plans(), choose=choices(), limits=SMALL, late=st.booleans())
 def test_every_server(each_client: Any, plan: Plan, choose: Choose, limits: Limits, late: bool) -> None:
     ControlTwin(Calls(each_client, small(limits)), choose, [plan, plan], limits, late=late).run()

@@ -16,25 +16,38 @@ from tests.property.control import ControlTwin, random_control
 from tests.property.drive import Drive
 from tests.property.graphs import random_plan
 from tests.property.moments import check_fences, check_silence
-from tests.property.planted import CONTROL, MACHINE, MOMENTS, REOPENING, RETRYING, SCRIPTS, Bug, first_failure, planted
+from tests.property.planted import (
+    CONTROL,
+    HINTS,
+    MACHINE,
+    MOMENTS,
+    REOPENING,
+    RETRYING,
+    SCRIPTS,
+    Bug,
+    first_failure,
+    planted,
+)
 from tests.property.twin import random_twin
 
 CUTS = (None, FlowStatus.CANCELLED, FlowStatus.FAILED)
 
 
-@pytest.mark.parametrize("bug", SCRIPTS.values(), ids=SCRIPTS)
-def test_in_a_script(client: Any, bug: Bug) -> None:
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_in_a_script(client: Any, name: str) -> None:
+    bug = SCRIPTS[name]
     changes = {bug.script: [(bug.right, bug.wrong)]}
     load(client, changes)  # the piece is there
-    seed = first_failure(lambda seed: random_twin(client, seed, changes).run())
+    seed = first_failure(lambda seed: random_twin(client, seed, changes).run(), HINTS.get(name, 0))
     random_twin(client, seed).run()  # it is the bug's doing
 
 
-@pytest.mark.parametrize("bug", CONTROL.values(), ids=CONTROL)
-def test_in_a_script_that_controls(client: Any, bug: Bug) -> None:
+@pytest.mark.parametrize("name", CONTROL)
+def test_in_a_script_that_controls(client: Any, name: str) -> None:
+    bug = CONTROL[name]
     changes = {bug.script: [(bug.right, bug.wrong)]}
     load(client, changes)
-    seed = first_failure(lambda seed: random_control(client, seed, changes).run())
+    seed = first_failure(lambda seed: random_control(client, seed, changes).run(), HINTS.get(name, 0))
     random_control(client, seed).run()
 
 
