@@ -280,7 +280,7 @@ def _item_settled(state: RunState, ref: Ref, status: NodeStatus) -> Iterator[tup
         if node.broken is None:
             edges = state.plan.downstream[ref.node]
             yield from ((Ref(index), CASCADE[status]) for index, required in edges if required)
-        if node.broken is not FAILED:
+        if node.broken is None or status is FAILED:
             node.broken = status
     if node.settled == node.total:
         yield ref, node.broken or COMPLETED

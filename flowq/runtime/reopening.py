@@ -101,4 +101,5 @@ def _open_map(state: RunState, index: int) -> None:
     bad = [status for status in ends if status in FINAL and status is not NodeStatus.COMPLETED]
     node.status, node.fence, node.reason = NodeStatus.RUNNING, 0, None
     node.settled = sum(status in FINAL for status in ends)
-    node.broken = NodeStatus.FAILED if NodeStatus.FAILED in bad else bad[0] if bad else None
+    worst = (NodeStatus.FAILED, NodeStatus.CANCELLED, NodeStatus.SKIPPED)
+    node.broken = next((status for status in worst if status in bad), None)

@@ -61,7 +61,9 @@ SCRIPTS = {
         "local record = run and record_of(run, key)\n  if not",
     ),
     "a map is settled early": Bug("lib", "if map.settled == map.total then", "if map.settled == map.opened then"),
-    "a map goes by its first bad item": Bug("lib", "if map.broken ~= 'failed' then", "if not map.broken then"),
+    "a map goes by its first bad item": Bug(
+        "lib", "if not map.broken or status == 'failed' then", "if not map.broken then"
+    ),
     "a failed item is noticed late": Bug("lib", "if not map.broken then later", "if false then later"),
     "a retried map forgets its items": Bug(
         "settle",
@@ -166,7 +168,7 @@ MACHINE = {
         "node.settled == node.total:\n        yield",
         "node.settled == node.opened:\n        yield",
     ),
-    "a map goes by its first bad item": ("if node.broken is not FAILED:", "if node.broken is None:"),
+    "a map goes by its first bad item": ("if node.broken is None or status is FAILED:", "if node.broken is None:"),
     "a failed map's items go on": ("node.opened if node.settled < node.opened else 0", "0"),
     "a map completes by a word": ("if not _opens_map(state, event.ref):  #", "if True:  #"),
     "items are left out": ("or event.offset > node.opened:", "or False:"),

@@ -5,7 +5,7 @@
 -- what is asked for), messages, the epoch, 1 if `advance` is to go on}.
 local base, plan = key_of('run', header.run), key_of('plan', header.plan)
 local is_canvas = header.canvas ~= ''
-call('SET', key_of('epoch'), header.call, 'NX', 'PX', 30 * 86400000)
+call('SET', key_of('epoch'), header.call .. ' ' .. clock[1] .. '.' .. clock[2], 'NX', 'PX', 30 * 86400000)
 local epoch = call('GET', key_of('epoch'))
 local before = call('HMGET', base, 'status', 'asked')
 if before[1] then

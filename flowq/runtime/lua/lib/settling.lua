@@ -70,7 +70,7 @@ function settle_item(run, node, status)
   map.settled = map.settled + 1
   if status ~= 'completed' then
     if not map.broken then later(run, node, status, 0, 'required') end
-    if map.broken ~= 'failed' then map.broken = status end
+    if not map.broken or status == 'failed' then map.broken = status end
   end
   record.more = more_of(map)
   if map.settled == map.total then

@@ -1,0 +1,3 @@
+from tests.chaos.simulation.command import main
+
+main()
