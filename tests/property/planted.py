@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -191,7 +192,7 @@ REOPENING = {
     "a kept map is not to end": ("state.remaining = len(reopened)", "state.remaining = len(again)"),
     "a map counts an item twice": ("node.settled = sum(", "node.settled = node.settled + 0 * sum("),
     "a map stays broken": (
-        "node.broken = NodeStatus.FAILED if NodeStatus.FAILED in bad else bad[0] if bad else None",
+        "node.broken = next((status for status in worst if status in bad), None)",
         "pass",
     ),
     "old items stay": ("del state.nodes[ref]", "pass"),
@@ -239,7 +240,7 @@ HINTS = {
 
 def first_failure(example: Callable[[int], None], hint: int = 0) -> int:
     """Give the first seed whose example fails, in whatever way; the hint is tried before all others."""
-    for seed in (hint, *range(SEEDS)):
+    for seed in itertools.chain([hint], range(SEEDS)):
         try:
             example(seed)
         except Exception:

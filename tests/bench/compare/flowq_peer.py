@@ -27,7 +27,10 @@ class FlowqPeer(Peer):
     def start(self) -> None:
         with ExitStack() as started:
             self.server = started.enter_context(EmbeddedServer(appendonly=False))
-            self._context = started.enter_context(fleet(2, [flowq_flows], server=self.server, pool=self._pool))
+            unsafe = {"allow_unsafe_store": True}  # as the others' it keeps nothing on disk
+            self._context = started.enter_context(
+                fleet(2, [flowq_flows], server=self.server, pool=self._pool, settings=unsafe)
+            )
             self.workers = self._context.workers
             self._started = started.pop_all()
 
