@@ -61,7 +61,7 @@ def test_remote_control_goes_on(context):
 
 def test_a_worker_that_leaves_leaves_nothing(server):
     with fleet(1, [maps], server=server) as context:
-        assert len(consumers(context)) == 1
+        wait_until(lambda: len(consumers(context)) == 1)
         context.workers.stop()  # SIGTERM
         assert consumers(context) == []
         assert client_of(context).keys("*taken*") == []
