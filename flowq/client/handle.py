@@ -29,6 +29,9 @@ logger = logging.getLogger("flowq.client")
 LOOK_S = 10.0
 """Who waits for a run looks at it so often, besides being told of its end."""
 
+AWAY_S = 0.2
+"""The pause before a store that is away is asked again, should it have refused at once."""
+
 FINAL_RUN = {status.value for status in FlowStatus if status.is_final}
 
 T = TypeVar("T")
@@ -113,6 +116,7 @@ class FlowHandle:
                 if deadline is not None and time.monotonic() > deadline:
                     raise TimeoutError(f"run {self.run_id}: {error}") from error
                 logger.warning("waiting for run %s: %s", self.run_id, error)
+                time.sleep(AWAY_S)
 
     def __await__(self) -> Generator[Any, None, FlowResult]:
         return self._wait().__await__()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from flowq.core.errors import StoreFullError, StoreUnavailableError
 from flowq.runtime.attempt import Outcome
-from flowq.runtime.scripts import Claimed, Message, Next, OutcomeEntry
+from flowq.runtime.scripts import Claimed, Message, Next, OutcomeEntry, outcome_entry
 
 logger = logging.getLogger("flowq.worker")
 
@@ -250,17 +250,4 @@ def follow_up(following: Next) -> Steps[None]:
 
 def released(claim: Claimed) -> OutcomeEntry:
     """Give the outcome of a claim that is handed back unstarted."""
-    return OutcomeEntry(
-        run=claim.run,
-        key=claim.key,
-        fence=claim.fence,
-        kind="released",
-        value=0,
-        failure="",
-        retry=False,
-        delay_ms=0,
-        timed_out=False,
-        fused=False,
-        alone=False,
-        returns=False,
-    )
+    return outcome_entry(claim.run, claim.key, claim.fence, "released")

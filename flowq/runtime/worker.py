@@ -15,7 +15,7 @@ from flowq.runtime.board import Board, Seat
 from flowq.runtime.leases import LeaseKeeper
 from flowq.runtime.monitor import Monitor, NoMonitor
 from flowq.runtime.remote import Loader
-from flowq.runtime.scripts import Message, OutcomeEntry
+from flowq.runtime.scripts import Message, outcome_entry
 from flowq.runtime.state import State
 
 
@@ -72,20 +72,8 @@ class WorkerProcess:
         kind = f"{AttemptTimeout.__module__}.{AttemptTimeout.__qualname__}"
         message = "the attempt ran longer than its timeout, and did not stop when it was interrupted"
         failure = Failure(kind=FailureKind.TIMEOUT, type=kind, message=message)
-        outcome = OutcomeEntry(
-            run=run,
-            key=key,
-            fence=int(fence),
-            kind="failed",
-            value=0,
-            failure=failure.model_dump_json(),
-            retry=True,
-            delay_ms=0,
-            timed_out=True,
-            fused=False,
-            alone=True,
-            returns=False,
-        )
+        how = {"failure": failure.model_dump_json(), "retry": True, "timed_out": True, "alone": True}
+        outcome = outcome_entry(run, key, int(fence), "failed", **how)
         following = self.state.scripts.settle(
             worker=f"{self.hostname}/{pid}" if pid else self.name,
             queue=drain[0],

@@ -13,7 +13,7 @@ import pytest
 
 from flowq import FlowContext, FlowStatus, RunNotFound, Settings
 from flowq.core.types import FINAL
-from flowq.runtime.scripts import Claimed, Message, OutcomeEntry, Scripts
+from flowq.runtime.scripts import Claimed, Message, OutcomeEntry, Scripts, outcome_entry
 from flowq.runtime.state import Record, State
 from flowq.runtime.worker import WorkerProcess
 from flowq.testing.keyspace import open_keys
@@ -198,17 +198,4 @@ def _ignore(*_: Any) -> None:
 
 
 def _outcome(claim: Claimed, kind: str) -> OutcomeEntry:
-    return OutcomeEntry(
-        run=claim.run,
-        key=claim.key,
-        fence=claim.fence,
-        kind=kind,
-        value=2 if kind == "completed" else 0,
-        failure="",
-        retry=False,
-        delay_ms=0,
-        timed_out=False,
-        fused=False,
-        alone=False,
-        returns=False,
-    )
+    return outcome_entry(claim.run, claim.key, claim.fence, kind, value=2 if kind == "completed" else 0)
