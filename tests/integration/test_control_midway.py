@@ -119,8 +119,7 @@ def test_an_inline_node_that_was_to_follow_in_the_same_claim_does_not_begin_any_
     handle = flows.row(Waits(), FlowType.INLINE).submit({"log": log}, context=slow)
     until_begun(log, handle.run_id, {"first", "held"})
     getattr(handle, ask)()
-    let_go(log, "held")
-    wait_until(lambda: ends(log, handle.run_id), WITHIN_S)
+    let_go(log, "held")  # what is cancelled may be ended before it sees that
     others = alone(Waits(), "next").submit({"log": log}, context=slow)
     let_go(log, "next")
     assert others.result(WITHIN_S).status is FlowStatus.COMPLETED  # by the only slot, which is done with the run

@@ -144,8 +144,8 @@ class Errands:
 
     def _after_cancel(self, errand: Errand, order: Mapping[str, Any], was_told: bool) -> Iterator[str]:
         handle = self._client.handle(order["run"])
-        if was_told and handle.status() is not FlowStatus.CANCELLED:
-            yield f"its producer was told that it is cancelled, and it is {handle.status()}"
+        if was_told and not handle.status().is_final:  # it may have completed before the server was back
+            yield f"its producer was told that it is over, and it is {handle.status()}"
         if not handle.cancel().is_final:
             yield f"cancelled once more, it is {handle.status()}"
         ended = handle.result(self._bound_s).status
