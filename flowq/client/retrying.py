@@ -58,12 +58,11 @@ def retry(state: State, run: str, roots: list[Ref]) -> Changed:
 def entries_of(state: RunState, records: dict[Ref, Record], opened: Reopened) -> list[str]:
     """Give what the script puts in place, in such an order that a run which is cancelled meanwhile makes sense."""
     put = {ref: _record(state.nodes[ref], records.get(ref)) for ref in opened.anew}
-    # What the run's end cancelled stands there as if it were still to come.
-    for index in range(len(state.plan)):
-        ref = Ref(index)
-        before = records.get(ref)
-        if ref not in put and state.nodes[ref].status is NodeStatus.CANCELLED:
-            put[ref] = _cancelled(before or Record(NodeStatus.PENDING))
+    # What the run's end cancelled stands there as if it were still to come; also items of a map that is open again.
+    open_maps = {ref.node for ref in put if state.nodes[ref].status is NodeStatus.RUNNING}
+    for ref, node in state.nodes.items():
+        if ref not in put and node.status is NodeStatus.CANCELLED and (ref.item < 0 or ref.node in open_maps):
+            put[ref] = _cancelled(records.get(ref) or Record(NodeStatus.PENDING))
     # Items of a map that begins from nothing; also those that an earlier retry, which was cut short, has left.
     items = {ref for ref in records if ref.item >= 0 and state.nodes[Ref(ref.node)].opened == 0} | {*opened.dropped}
     entries = [f"put {ref.key} {record}" for ref, record in sorted(put.items())]
@@ -112,7 +111,8 @@ def _cancelled(before: Record) -> Record:
 
 def counters_of(state: RunState) -> dict[str, int]:
     """Give the counters of a run's head, as the scripts keep them. Items that their map took along count nowhere."""
-    taken = {ref for ref, node in state.nodes.items() if ref.item >= 0 and node.status is NodeStatus.CANCELLED}
+    taken = {ref for ref in state.nodes if ref.item >= 0 and state.nodes[ref].status is NodeStatus.CANCELLED}
+    taken = {ref for ref in taken if state.nodes[Ref(ref.node)].status in FINAL}
     ends = [node.status for ref, node in state.nodes.items() if node.status in FINAL and ref not in taken]
     items = sum(node.settled if node.status in FINAL else max(0, node.total) for node in state.nodes.values())
     counted = ("completed", "failed", "skipped", "upstream_failed", "cancelled")

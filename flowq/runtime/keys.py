@@ -65,7 +65,10 @@ class Keys:
         return f"{self.prefix}:holders"
 
     def leases(self, holder: str) -> str:
-        """A sorted set: the claims of a process, ``run node fence``, by when they were made (ms)."""
+        """A sorted set: the claims of a process, ``run node fence``, by when they were made (ms).
+
+        Below 0: the process did not name it when it last said what it holds.
+        """
         return f"{self.prefix}:leases:{holder}"
 
     @property

@@ -173,7 +173,9 @@ class LeaseKeeper:
                 self._wakes = now  # who comes while it looks finds it awake
                 stuck = self._stuck()
                 must_leave = bool(self._held) and self._must_leave()
-                renew = self.is_busy and (now - self._called >= self._renew_s or self._is_asked())
+                asked = self._is_asked()  # in any case: a mark that stays would later be taken for one not heeded
+                has_to = self.is_busy or self._is_in_doubt(now)
+                renew = has_to and (asked or now - self._called >= self._renew_s)
                 leases, drains = list(self._held), [f"{queue} {token}" for queue, token in self.drains]
                 due = bool(self._due) and self._due[0] <= now
                 while self._due and self._due[0] <= now:
@@ -196,7 +198,14 @@ class LeaseKeeper:
         moments = self._due[:1]
         if self.is_busy:
             moments += [now + LOOK_S, self._called + self._renew_s]
+        elif self._is_in_doubt(now):
+            moments.append(self._called + self._renew_s)
         return min(moments, default=None)
+
+    def _is_in_doubt(self, now: float) -> bool:
+        """A claim may have been made for this process that it never heard of: it says that it does not hold it, until
+        that has been taken notice of (and so that its end is not taken for a crash of what it never ran)."""
+        return now - self._scripts.unanswered < self._lease_s + 3 * self._renew_s
 
     def _stuck(self) -> dict[str, Interruptible]:
         """Take away, and give, the attempts that do not heed the end of their time."""

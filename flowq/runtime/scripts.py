@@ -4,23 +4,26 @@ A script's first line declares its header, ``-- name: field field …``; a stub'
 that both agree is checked when this module is imported. Every header also has ``call`` (unique; the same when a call is
 repeated), ``holder`` (the calling process) and the settings ``…_ms``.
 
-redis-py repeats a call whose reply was lost, without a word: every script may be replayed.
+redis-py repeats a call whose reply was lost, without a word: every script may be replayed, and gives the same reply
+again.
 """
 
 from __future__ import annotations
 
 import inspect
-import itertools
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from importlib.resources import files
 from typing import Any, NamedTuple, TypeAlias, TypedDict, cast
 
 import redis
 
 from flowq.core.config import Settings
-from flowq.core.errors import StateError
+from flowq.core.errors import StateError, StoreUnavailableError
+from flowq.runtime.callers import Callers
 
 WAKE_S = 3.0
 """A wake-up that nobody has answered after so long is taken for lost, and sent again by the next sweep."""
@@ -28,8 +31,13 @@ WAKE_S = 3.0
 _FOLDER = files("flowq.runtime") / "lua"
 _LIBRARY = "\n".join(
     (_FOLDER / "lib" / f"{part}.lua").read_text("utf-8")
-    for part in ("records", "delivery", "settling", "holders", "claims")
+    for part in ("records", "delivery", "settling", "holders", "claims", "replies")
 )
+
+
+def text_of(source: str, library: str = _LIBRARY) -> str:
+    """Give a script as it is sent: with what it shares with the others, and remembering what it replies."""
+    return f"{library}\nreturn answered(function()\n{source}\nend)"
 
 
 class WakeUp(NamedTuple):
@@ -176,8 +184,10 @@ class Scripts:
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._settings = settings
         self._prefix = settings.prefix
-        self._loaded = {name: client.register_script(f"{_LIBRARY}\n{source}") for name, source in _SOURCES.items()}
-        self._calls = itertools.count()
+        self._loaded = {name: _loaded(client, name) for name in _SOURCES}
+        self._callers = Callers()
+        self.unanswered = float("-inf")
+        """When the last call was given up without a reply, by ``time.monotonic()``: what it did is not known."""
         # Who lives renews within this time after the server has come back.
         grace_s = min(settings.lease_s, 1.5 * settings.renew_s + 0.5)
         given_s = {"lease_ms": settings.lease_s, "grace_ms": grace_s, "unknown_ms": settings.unknown_s}
@@ -322,12 +332,27 @@ class Scripts:
 
     def _run(self, name: str, given: dict[str, Any], values: Sequence[bytes | str] = ()) -> Any:
         header = {field: given[field] for field in _HEADERS[name]}
-        header |= self._settings_ms | {"call": f"{self.holder}{next(self._calls)}", "holder": self.holder}
+        header |= self._settings_ms | {"call": f"{self.holder}.{self._callers.next()}", "holder": self.holder}
         header["wake_ms"] = int(WAKE_S * 1000)
         try:
             return self._loaded[name](keys=[self._prefix], args=[json.dumps(header), *values])
+        except StoreUnavailableError:
+            self.unanswered = time.monotonic()
+            raise
         except redis.RedisError as error:
             raise StateError(f"the state store refuses {name}: {error}") from error
+
+
+_LOADED: dict[str, Any] = {}
+
+
+def _loaded(client: redis.Redis, name: str) -> Any:
+    """Give a script for this client. It is hashed once, and not in every pool child anew."""
+    if name not in _LOADED:
+        _LOADED[name] = client.register_script(text_of(_SOURCES[name]))
+    script = copy(_LOADED[name])
+    script.registered_client = client
+    return script
 
 
 def _claims(reply: list[list[Any]]) -> list[Claimed]:

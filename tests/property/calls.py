@@ -56,7 +56,8 @@ class Calls:
 
     def again(self, sent: Sent) -> Any:
         """Send a call once more: its first reply was lost."""
-        self._scripts._calls = itertools.count(sent.number)
+        # As if each call came from a thread of its own: others may have called since the first reply was lost.
+        self._scripts._callers.next = lambda: f"{sent.number}.1"  # type: ignore[method-assign]
         self._scripts.holder = sent.holder
         with patch.object(production, "WAKE_S", LONG_S):
             return getattr(self._scripts, sent.name)(**sent.given)
@@ -87,7 +88,7 @@ def load(client: redis.Redis, changes: Changes) -> dict[str, Any]:
     assert changes.keys() <= production._SOURCES.keys() | {"lib"}, changes.keys()
     library = changed(production._LIBRARY, changes.get("lib", ()))
     return {
-        name: client.register_script(f"{library}\n{changed(source, changes.get(name, ()))}")
+        name: client.register_script(production.text_of(changed(source, changes.get(name, ())), library))
         for name, source in production._SOURCES.items()
     }
 

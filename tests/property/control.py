@@ -18,11 +18,11 @@ from flowq.runtime import events
 from flowq.runtime.events import Ref
 from flowq.runtime.reopening import blockers, reopen
 from flowq.runtime.state import Record, State
-from tests.property.calls import DEAD, Changes
+from tests.property.calls import Changes
 from tests.property.choices import one_of, some_of
 from tests.property.reference import Ending
 from tests.property.runs import DELAY_MS, Run
-from tests.property.twin import MOST_STEPS, PAST_MS, Past, Twin, random_twin
+from tests.property.twin import MOST_STEPS, PAST_MS, Twin, random_twin
 
 MOST_LIVES = 3
 """Of a run."""
@@ -55,16 +55,13 @@ class ControlTwin(Twin):
         self._forget()
 
     def _steps(self) -> Sequence[Callable[[], None]]:
-        own = (self._pause, self._resume, self._overrun, self._retry, self._die, self._bury, self._bury)
+        own = (self._pause, self._resume, self._overrun, self._retry, self._bury, self._bury)
         return (*super()._steps(), *own)
 
     def _progress(self) -> None:
         paused = [run for run, seen in self.seen.runs.items() if seen.is_open and seen.is_paused]
         if paused and not self._at_work():
             self._resume()
-            self._check()
-        elif self.dead:
-            self._sweep()
             self._check()
         else:
             super()._progress()
@@ -134,7 +131,6 @@ class ControlTwin(Twin):
         """Tell the state machine, and forget what is made anew."""
         opened = reopen(run.state, roots)
         assert opened.anew
-        run.retry = self.past[-1].sent
         self.fresh |= {(run.id, ref) for ref in opened.ready}
         run.lives += 1
         run.cut = None
@@ -148,7 +144,12 @@ class ControlTwin(Twin):
                 run.ended.pop(ref, None)
                 run.fates.renew(ref)
         states = run.state.nodes.items()
-        run.kept = {ref for ref, node in states if node.status is NodeStatus.CANCELLED and ref.item < 0}
+        run.kept = {
+            ref
+            for ref, node in states
+            if node.status is NodeStatus.CANCELLED
+            and (ref.item < 0 or run.state.nodes[Ref(ref.node)].status is NodeStatus.RUNNING)
+        }
 
     def _state_of(self, run: Run) -> State:
         """Give what a client retries with; its calls go through the test's hands."""
@@ -171,12 +172,6 @@ class ControlTwin(Twin):
         return cast("State", state)
 
     # ── processes
-
-    def _die(self) -> None:
-        """Let a process end with what it holds; the sweep is to find out."""
-        leases = [run.held[ref].lease for run, ref in self._lost()]
-        if leases:
-            self._hold_dead(leases, events.Expire, 1)
 
     def _bury(self) -> None:
         """Let a process end, and its parent say so."""
@@ -208,32 +203,6 @@ class ControlTwin(Twin):
                 self.dead[holder] = (0 if event is events.Expire else -1, event)  # the sweep goes on with the rest
             else:
                 self.dead.pop(holder, None)
-
-    def _hold_dead(self, leases: list[str], event: type[events.Expire | events.Release], expiry: int) -> str:
-        """Have claims be those of a process that is gone; gives its name."""
-        holder = f"{DEAD}{len(self.holders)}"
-        self.holders.append(holder)
-        by_holder = self._look().holders
-        for lease in leases:
-            self._call_as(by_holder[lease])
-            self.clock += 1
-            self.calls.lose(lease, to=holder, expiry=expiry)
-            self.calls.client.zadd(self.calls.keys.leases(holder), {lease: self.clock})
-            run, key, _ = lease.split()
-            self.runs[run].holder[Ref.parse(key)] = holder
-        self.dead[holder] = (expiry, event)
-        return holder
-
-    def _is_repeatable(self, past: Past) -> bool:
-        sent = past.sent
-        if any(self.runs[claim.run].holder[Ref.parse(claim.key)] not in self.holders[:2] for claim in past.claims):
-            return False  # its process is dead
-        if sent.name in ("pause", "resume"):
-            seen = self.seen.runs[sent.given["run"]]
-            return not seen.is_open or (seen.is_paused == (sent.name == "pause") and not seen.is_behind)
-        if sent.name == "bury" and self.dead.keys() & {*sent.given["holders"]}:
-            return False  # it goes on with what is left
-        return super()._is_repeatable(past)
 
 
 def random_control(client: Any, seed: int, changes: Changes | None = None) -> ControlTwin:

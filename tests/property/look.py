@@ -206,8 +206,9 @@ def _check_node(state: RunState, ref: Ref, node: NodeState, one: RunSeen, behind
     if behind and entry.status is NodeStatus.PENDING and entry.attempt == 0:
         assert node.attempt == 0, told
         return
-    if node.status is NodeStatus.CANCELLED and (ref.item >= 0 or entry.status is not NodeStatus.CANCELLED):
+    if node.status is NodeStatus.CANCELLED and entry.status is not NodeStatus.CANCELLED:
         assert entry.status not in FINAL, (told, entry)  # cancelling a run writes nothing to its nodes
+        assert state.nodes[Ref(ref.node)].status is not NodeStatus.RUNNING, (told, "its map is open again")
     else:
         assert (entry.status, entry.fence) == (node.status, node.fence), (told, entry)
         assert entry.reason == (node.reason or ""), (told, entry)
@@ -236,9 +237,10 @@ def _check_head(state: RunState, one: RunSeen) -> None:
     assert int(one.head.get("bad_sinks", 0)) == state.bad_sinks
     # Items that a map took along when it gave up are written nowhere and counted nowhere.
     ends = Counter(node.status for node in state.nodes.values() if node.status in FINAL - {NodeStatus.CANCELLED})
-    # A retry writes down what the run's first end cancelled.
+    # A retry writes down what the run's first end cancelled; also items, if their map was opened again.
+    is_told = {ref: ref.item < 0 or one.entry(state.plan, ref).status in FINAL for ref in state.nodes}
     ends += Counter(
-        node.status for ref, node in state.nodes.items() if node.status is NodeStatus.CANCELLED and ref.item < 0
+        node.status for ref, node in state.nodes.items() if node.status is NodeStatus.CANCELLED and is_told[ref]
     )
     counted = {status: int(one.head.get(status, 0)) for status in FINAL}
     assert {status: count for status, count in counted.items() if count} == ends

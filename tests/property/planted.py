@@ -51,11 +51,12 @@ SCRIPTS = {
     "a timeout is forgotten": Bug("settle", "outcome.timed_out and 'timed_out' or 'failed'", "'failed'"),
     "a mended failure is kept": Bug("settle", "if record.attempt > 1 then", "if false then"),
     "a value is lost": Bug("settle", "if outcome.value > 0 then", "if outcome.value > 2 then"),
-    "a repeated claim takes more": Bug("lib", "if said then", "if false then"),
+    "a repeated call is carried out again": Bug("lib", "if last == number then", "if false then"),
     "a repeated claim gives what is lost": Bug(
-        "lib", "if holds(record, tonumber(fence)) then claims", "if record then claims"
+        "lib", "if holds(record, claim[3]) then claims", "if record then claims"
     ),
-    "drains share their last reply": Bug("lib", "key_of('claims', header.call)", "key_of('claims', header.token)"),
+    "a repeated claim gives nothing": Bug("lib", "is_claiming and 1 or 0", "0 and 0"),
+    "threads share their last reply": Bug("lib", "key_of('said', caller)", "key_of('said', header.holder)"),
     "an ended run goes on": Bug(
         "lib",
         "local record = is_live(run) and record_of(run, key)\n  if not",
@@ -137,7 +138,6 @@ CONTROL = {
     "a retried run's plan goes": Bug("retry", "call('HINCRBY', plan, 'runs', 1)", ""),
     "a retried run does not count as open": Bug("retry", "call('SADD', key_of('open'), run.id)", ""),
     "a retried run stays ended": Bug("retry", "'ended', 'reason',", "'reason',"),
-    "a repeated retry does not know itself": Bug("retry", "if retried == header.call then", "if false then"),
     "a retry need not go on": Bug("retry", "{'ok', wake_ups(), run.todo and 1 or 0}", "{'ok', wake_ups(), 0}"),
     "a dead process keeps its claims": Bug(
         "sweep", "if left > 0 then left = left - take_all", "if false then left = take_all"
@@ -146,8 +146,11 @@ CONTROL = {
     "what is handed back has crashed": Bug("bury", "header.crashed and crash or hand_back", "crash"),
     "a buried drain lives": Bug("bury", "call('ZREM', key_of('queue', queue, 'drains'), token)", ""),
     "nobody is told of a buried drain": Bug("bury", "touched[queue] = true", ""),
-    "a claim whose reply was lost is kept": Bug("renew", "if not held[lease] then", "if false then"),
-    "a claim that is named is taken away": Bug("renew", "if not held[lease] then", "if true then"),
+    "a claim whose reply was lost is kept": Bug("renew", "elseif made >= 0 then", "elseif true then"),
+    "a claim that is not named once is taken away": Bug("renew", "elseif made >= 0 then", "elseif false then"),
+    "a claim that is named is taken away": Bug("renew", "if held[lease] then", "if false then"),
+    "a claim that is named again is no better off": Bug("renew", "if made < 0 then call", "if false then call"),
+    "a lost reply is a crash": Bug("renew", "take_away(lease, hand_back)", "take_away(lease, crash)"),
     "what is given up is not kept": Bug("lib", "  keep_letter(run, key)\n  settle(", "  settle("),
 }
 
@@ -215,7 +218,7 @@ RETRYING = {
     "what has ended is counted wrongly": ('"settled": len(ends)', '"settled": 0'),
     "a map's count is kept": ("ended=None, more=more)", "ended=None)"),
     "nothing waits": ("more=str(node.waiting) if node.waiting else", "more="),
-    "what was cancelled goes on": ("if ref not in put and state", "if False and state"),
+    "what was cancelled goes on": ("if ref not in put and node", "if False and node"),
     "nothing is ready": ("for ref in opened.ready]", "for ref in opened.ready[1:]]"),
 }
 

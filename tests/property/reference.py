@@ -140,12 +140,14 @@ def check_end(
         kept: what was cancelled by an earlier end and has not been retried.
     """
     for index, node in enumerate(plan.nodes):  # upstreams come first
-        _check_node(plan, fates, seen, Ref(index), node)
+        _check_node(plan, fates, seen, Ref(index), node, kept)
     for ref, one in seen.items():
         assert one.status.is_final, (ref, one)
         gave_up = ref.item >= 0 and fates.of(Ref(ref.node)).settled.status is not NodeStatus.COMPLETED
-        is_kept = ref in kept or Ref(ref.node) in kept
-        assert cut or gave_up or is_kept or one.status is not NodeStatus.CANCELLED, (ref, one)
+        is_kept = ref in kept or Ref(ref.node) in kept or (ref.item < 0 and any(item.node == ref.node for item in kept))
+        required = (seen[Ref(edge.upstream)] for edge in plan.nodes[ref.node].edges if edge.required)
+        follows = any(upstream.status is NodeStatus.CANCELLED for upstream in required)
+        assert cut or gave_up or is_kept or follows or one.status is not NodeStatus.CANCELLED, (ref, one)
     sources = {edge.upstream for node in plan.nodes for edge in node.edges}
     sinks = [seen[Ref(index)].status for index in range(len(plan.nodes)) if index not in sources]
     if cut:
@@ -157,7 +159,9 @@ def check_end(
     assert status is expected, (status, sinks)
 
 
-def _check_node(plan: Plan, fates: Fates, seen: Mapping[Ref, Stand], ref: Ref, node: Node) -> None:
+def _check_node(
+    plan: Plan, fates: Fates, seen: Mapping[Ref, Stand], ref: Ref, node: Node, kept: Collection[Ref]
+) -> None:
     one = seen[ref]
     if one.status is NodeStatus.CANCELLED:
         assert one.reason is MissingReason.CANCELLED, (ref, one)
@@ -170,13 +174,15 @@ def _check_node(plan: Plan, fates: Fates, seen: Mapping[Ref, Stand], ref: Ref, n
         return
     fate = fates.of(ref)
     if node.over is not None and fate.settled.status is NodeStatus.COMPLETED:
-        _check_map(fates, seen, ref, fate)
+        _check_map(fates, seen, ref, fate, kept)
     else:
         assert one == fate.settled, (ref, one, fate)
 
 
-def _check_map(fates: Fates, seen: Mapping[Ref, Stand], ref: Ref, fate: Fate) -> None:
-    items = [Ref(ref.node, position) for position in range(fate.items)]
+def _check_map(fates: Fates, seen: Mapping[Ref, Stand], ref: Ref, fate: Fate, kept: Collection[Ref]) -> None:
+    every = [Ref(ref.node, position) for position in range(fate.items)]
+    items = [item for item in every if item not in kept]
+    assert all(seen[item].status is NodeStatus.CANCELLED for item in every if item in kept)
     for item in items:
         assert seen[item] == fates.of(item).settled, (item, seen[item], fates.of(item))
     ends = [fates.of(item).settled.status for item in items]
@@ -186,6 +192,7 @@ def _check_map(fates: Fates, seen: Mapping[Ref, Stand], ref: Ref, fate: Fate) ->
     elif NodeStatus.SKIPPED in ends:
         expected = (NodeStatus.SKIPPED, MissingReason.SKIPPED)
     assert seen[ref][:2] == expected, (ref, seen[ref], ends)
+    assert len(items) == len(every) or expected[0] is not NodeStatus.COMPLETED, (ref, seen[ref])
 
 
 def _blocks(plan: Plan, seen: Mapping[Ref, Stand], upstream: int) -> set[NodeStatus]:

@@ -10,7 +10,7 @@ from flowq.plan import Plan
 from flowq.runtime.events import Ref
 from flowq.runtime.machine import RunState
 from flowq.runtime.scripts import Claimed, OutcomeEntry
-from tests.property.calls import LONG_S, Sent
+from tests.property.calls import LONG_S
 from tests.property.reference import Ending, Fates
 
 DELAY_MS = int(LONG_S * 1000)
@@ -54,8 +54,6 @@ class Run:
     letters: set[Ref] = field(default_factory=set)
     """What was given up."""
     lives: int = 1
-    retry: Sent | None = None
-    """The call that has begun the present one."""
 
     def ending(self, ref: Ref) -> Ending:
         return self.fates.of(ref).endings[self.ended.get(ref, 0)]

@@ -18,7 +18,7 @@ from flowq.runtime import events, machine
 from flowq.runtime.events import Ref
 from flowq.runtime.rows import inputs_of, reads_input, rows_of
 from flowq.runtime.scripts import Claimed, Next, OutcomeEntry, WakeUp
-from tests.property.calls import Calls, Changes, Sent, merged, sized, taking
+from tests.property.calls import DEAD, Calls, Changes, Sent, merged, sized, taking
 from tests.property.choices import Choose, one_of, seeded, some_of
 from tests.property.drive import event_of
 from tests.property.graphs import random_plan
@@ -31,6 +31,8 @@ SLOTS = 2
 RETENTION_MS = 100_000
 PAST_MS = 1_000_000
 """Scores below this are long past: the test has set them."""
+ANEW = ("extend", "submit", "retry")
+"""Calls that say what they want as a whole: made once more, they find that it is done."""
 MOST_STEPS = 60
 """Random ones; then the runs are driven straight to their ends."""
 
@@ -40,6 +42,7 @@ class Past:
     """A call that was made, and the claims that it gave."""
 
     sent: Sent
+    reply: Any
     claims: list[Claimed]
 
 
@@ -106,6 +109,7 @@ class Twin:
             self._sweep,
             self._repeat,
             self._repeat,
+            self._ask_anew,
             self._renew,
             self._advance,
             self._cancel,
@@ -120,6 +124,8 @@ class Twin:
             self._extend()
         elif any(run.ending(ref) is not Ending.LOST for run, ref in work):
             self._settle()
+        elif self.dead:
+            self._sweep()
         elif work:
             self._lose()
             self._sweep()
@@ -159,7 +165,6 @@ class Twin:
         drain = drain or self._drain()
         self._call_as(one_of(self.choose, self.holders[:2]))
         reply = self._call("claim", **drain)
-        self.past[-1].claims = reply.claims
         self._claimed(reply, drain)
 
     def _settle(self) -> None:
@@ -179,7 +184,6 @@ class Twin:
         reply = self._call("settle", **drain, inline=inline, outcomes=outcomes, values=values)
         for position, outcome in enumerate(outcomes):
             self._settled(outcome, values, taken=position not in reply.stale, hands=inline)
-        self.past[-1].claims = reply.claims
         self._claimed(reply, drain, hands=inline)
         self.seen = self._look()
         assert self._behind() - behind <= set(reply.unfinished) <= self._behind(), "the caller goes on with nothing"
@@ -307,12 +311,31 @@ class Twin:
         wrong = {"fence": fence - int(run.is_map(ref) and not gap), "offset": opened + gap}
         counted, _ = self._call("extend", run=run.id, key=ref.key, **wrong, total=3, values=[b"?"])
         assert not counted
-        self.past.pop()  # what was a gap now need not be one later
 
     def _lose(self) -> None:
-        """Let claims be old whose replies were lost: their process does not know of them."""
-        for run, ref in self._lost():
+        """Let a process end with what it holds, for the sweep to find out; or let claims be old whose replies were
+        lost, so that their process does not know of them."""
+        lost = self._lost()
+        if self.choose(2) and lost:
+            self._hold_dead([run.held[ref].lease for run, ref in lost], events.Expire, 1)
+            return
+        for run, ref in lost:
             self._make_due(self.calls.keys.leases(run.holder[ref]), run.held[ref].lease)
+
+    def _hold_dead(self, leases: list[str], event: type[events.Expire | events.Release], expiry: int) -> str:
+        """Have claims be those of a process that is gone; gives its name."""
+        holder = f"{DEAD}{len(self.holders)}"
+        self.holders.append(holder)
+        by_holder = self._look().holders
+        for lease in leases:
+            self._call_as(by_holder[lease])
+            self.clock += 1
+            self.calls.lose(lease, to=holder, expiry=expiry)
+            self.calls.client.zadd(self.calls.keys.leases(holder), {lease: self.clock})
+            run, key, _ = lease.split()
+            self.runs[run].holder[Ref.parse(key)] = holder
+        self.dead[holder] = (expiry, event)
+        return holder
 
     def _lost(self) -> list[tuple[Run, Ref]]:
         """Choose attempts whose worker is to die."""
@@ -338,7 +361,7 @@ class Twin:
 
     def _miss(self) -> None:
         """The processes say what they hold: all but what is lost."""
-        for holder in self.holders[:2]:
+        for holder in [*self.holders[:2]] * 2:
             self.seen = self._look()
             self._call_as(holder)
             self._renewed([lease for lease, made in self.seen.leases.items() if made > PAST_MS], [])
@@ -351,10 +374,15 @@ class Twin:
         lost: list[int]
         lost, _ = self._call("renew", leases=leases, tokens=tokens)
         gone = {leases[position] for position in lost}
+        after = self._look().leases
+        assert all(after.get(lease, 0) >= 0 for lease in leases if lease in mine), "what is named is not forgotten"
         old = sorted((made, lease) for lease, made in mine.items() if made < PAST_MS and lease not in gone)
-        for _, lease in old[: self.limits.batch + len(leases)]:
-            if lease not in leases:
-                self._taken(lease, events.Expire)
+        for made, lease in old[: self.limits.batch + len(leases)]:
+            if lease not in leases and made < 0:  # as last time
+                run, ref = self.runs[lease.split()[0]], Ref.parse(lease.split()[1])
+                if run.holds(ref, int(lease.split()[2])):
+                    run.fates.release(ref, run.ended.get(ref, 0))
+                self._taken(lease, events.Release)
         return lost
 
     def _taken(self, lease: str, event: type[events.Expire | events.Release]) -> None:
@@ -427,33 +455,14 @@ class Twin:
         past = one_of(self.choose, [past for past in self.past[::-1][:8] if self._is_repeatable(past)] or [None])
         if past is None:
             return
-        sent, before, given = past.sent, self._look(), past.sent.given
+        sent, before = past.sent, self._look()
         self._call_as(sent.holder)
-        reply = self.calls.again(sent)
-        claims: list[Claimed] = []
-        match sent.name:
-            case "settle" | "claim":
-                claims = reply.claims
-                if past.claims:
-                    valid = [c for c in past.claims if self.runs[c.run].holds(Ref.parse(c.key), c.fence)]
-                    assert [claim[:6] for claim in claims] == [claim[:6] for claim in valid]
-                    claims = []
-                assert sent.name == "claim" or reply.stale == list(range(len(given["outcomes"])))
-                assert reply.unfinished == []
-            case "extend":
-                node = self.runs[given["run"]].state.nodes.get(Ref.parse(given["key"]), machine.NodeState())
-                holds = self.runs[given["run"]].holds(Ref.parse(given["key"]), given["fence"])
-                assert bool(reply[0]) == (holds and given["offset"] <= node.opened)
-            case "submit":
-                assert reply.said == "ok"
-            case "retry":
-                assert reply.said == ("ok" if self.runs[given["run"]].retry is sent else "changed")
-            case "cancel":
-                assert reply[0] == self.runs[given["run"]].state.status
-        if claims:
-            self._claimed(reply, given)
-            past.claims = claims
-            return
+        reply, first = self.calls.again(sent), past.reply
+        if sent.name in ("settle", "claim"):
+            valid = [claim for claim in first.claims if self.runs[claim.run].holds(Ref.parse(claim.key), claim.fence)]
+            assert [claim[:6] for claim in reply.claims] == [claim[:6] for claim in valid], sent
+            reply, first = reply._replace(claims=[]), first._replace(claims=[])
+        assert reply == first, sent
         after = self._look()
         assert self._there(after) == self._there(before), sent
         assert after.timers == before.timers, sent
@@ -464,9 +473,36 @@ class Twin:
             assert (run.head, run.records, run.todo) == (known.head, known.records, known.todo), sent
             assert (run.values, run.failures, run.plan_runs) == (known.values, known.failures, known.plan_runs), sent
 
+    def _ask_anew(self) -> None:
+        """Make a call again whose client gave up waiting for the reply: it cannot know that it was carried out."""
+        done = [past for past in self.past[::-1][:8] if past.sent.name in ANEW and self._was_done(past)]
+        past = one_of(self.choose, done or [None])
+        if past is None:
+            return
+        name, given, before = past.sent.name, past.sent.given, self._look()
+        reply = self.calls.send(name, **given)[1]
+        run = self.runs[given["run"]]
+        if name == "extend":
+            ref = Ref.parse(given["key"])
+            holds = run.holds(ref, given["fence"]) and given["offset"] <= run.state.nodes[ref].opened
+            assert bool(reply[0]) == holds
+        elif name == "submit":
+            assert reply.said == "ok"
+        elif name == "retry":
+            assert reply.said == "changed", "since its client looked at it"
+        after = self._look()
+        assert self._there(after) == self._there(before), past
+        for run_id, seen in after.runs.items():
+            known = before.runs[run_id]
+            assert (seen.head, seen.records, seen.todo) == (known.head, known.records, known.todo), past
+            assert seen.plan_runs == known.plan_runs, past
+
+    def _was_done(self, past: Past) -> bool:
+        return past.sent.name != "extend" or past.reply[0]
+
     def _is_repeatable(self, past: Past) -> bool:
-        """Whether the call may be sent again now, and is to change nothing then: a run may have another life since."""
-        return past.sent.name != "cancel" or self.runs[past.sent.given["run"]].state.status.is_final
+        """Whether the process that called is still there, with what it got."""
+        return all(self.runs[claim.run].holder[Ref.parse(claim.key)] in self.holders[:2] for claim in past.claims)
 
     def _forget(self) -> None:
         """When all is over, everything that is left must have an end."""
@@ -500,8 +536,7 @@ class Twin:
     def _call(self, name: str, /, **given: Any) -> Any:
         self.fresh.clear()
         sent, reply = self.calls.send(name, **given)
-        if name not in ("register", "sweep", "advance", "renew", "forget", "stage"):
-            self.past.append(Past(sent, []))
+        self.past.append(Past(sent, reply, getattr(reply, "claims", [])))
         wakes: list[WakeUp] = reply if name == "register" else getattr(reply, "messages", [])
         if name in ("extend", "advance", "renew"):
             wakes = reply[1]

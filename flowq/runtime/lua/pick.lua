@@ -10,12 +10,7 @@ local function is_key(key)
   return string.match(key, '^%d+$') or (item and (item == '0' or string.match(item, '^[1-9]')))
 end
 
-local replies = key_of('claims', header.call)
-local said = call('GET', replies)
-if said and run then -- the reply was lost
-  claim_again(said, claims)
-  return {claims, wake_ups(), 'running', 0, run.held and 1 or 0, 1}
-end
+is_claiming = true
 local record = run and is_key(header.key) and record_of(run, header.key)
 if not record then return {claims, {}, 'gone', 0, 0, 0} end
 local held = run.held and 1 or 0
@@ -36,6 +31,5 @@ end
 claim(run, header.key, claims)
 if #claims > 0 then
   note_pick(run, header.key, record.attempt == 0 and due < math.huge and due or 0)
-  call('SET', replies, run.id .. ' ' .. header.key .. ' ' .. claims[1][5] .. ';', 'PX', header.lease_ms)
 end
 return {claims, wake_ups(), record.status, 0, held, starts}

@@ -3,16 +3,10 @@
 -- "ready <key>" (see reopening.py). Until the first of these, what is left of the run's first life counts for nothing:
 -- entries of lists, timers, messages, attempts that still run. `counters` are the head's from now on. `ended`: when the
 -- run had ended as the caller saw it. It goes on in pull dispatch: messages of its canvas may still be on their way.
--- Replay: told by the call. Returns {'ok' | 'changed', messages, 1 if `advance` is to go on}, or false if there is no
--- such run.
+-- Returns {'ok' | 'changed', messages, 1 if `advance` is to go on}, or false if there is no such run.
 local run = run_of(header.run)
 if not run then return false end
-local ended, retried = unpack(call('HMGET', run.base, 'ended', 'retried'))
-if retried == header.call then
-  for _, queue in ipairs(call('SMEMBERS', key_of('queues'))) do touched[queue] = true end
-  return {'ok', wake_ups(), call('EXISTS', run.base .. ':todo')}
-end
-local plan = key_of('plan', run.plan)
+local plan, ended = key_of('plan', run.plan), call('HGET', run.base, 'ended')
 if is_open(run) or ended ~= header.ended or call('EXISTS', header.staged, plan) < 2 then return {'changed', {}, 0} end
 call('RENAME', header.staged, run.base .. ':todo')
 call('HDEL', run.base, 'ended', 'reason', 'canvas', 'held', 'paused')
@@ -21,7 +15,7 @@ for name, value in pairs(header.counters) do
   fields[#fields + 1] = name
   fields[#fields + 1] = value
 end
-call('HSET', run.base, 'status', 'running', 'retried', header.call, 'reopening', 1, unpack(fields))
+call('HSET', run.base, 'status', 'running', 'reopening', 1, unpack(fields))
 if call('HGET', run.base, 'then') == '' then call('HDEL', run.base, 'then') end
 for _, key in ipairs({run.base, run.nodes, run.values, run.base .. ':failures', run.base .. ':events', run.base .. ':todo',
                       key_of('values', run.id), plan}) do

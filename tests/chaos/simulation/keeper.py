@@ -27,6 +27,13 @@ class Keeper:
         self._turn = 0
         """Grows with every plan of what is next: an older one is void."""
         self._plans = self._calls = self._is_asked = False
+        self._doubts_until = -1
+
+    def doubt(self) -> None:
+        """A call was given up: it may have claimed what nobody here knows of."""
+        times = self.world.setup.times
+        self._doubts_until = self.world.now + times.lease + 3 * times.renew
+        self.begin()
 
     def begin(self) -> None:
         """There is something to keep now."""
@@ -54,7 +61,7 @@ class Keeper:
             world.after(process.frozen_until - world.now, self._renew, turn)
             return
         self._plans = False
-        if process.held or process.drain is not None or world.setup.is_busy:
+        if process.held or process.drain is not None or world.setup.is_busy or world.now < self._doubts_until:
             self._calls, self._is_asked = True, False
             leases, tokens = list(process.held), [process.drain] if process.drain else []
             if world.setup.is_busy:
@@ -67,6 +74,7 @@ class Keeper:
         world, process, times = self.world, self.process, self.world.setup.times
         self._calls = False
         if isinstance(reply, Exception):
+            self._doubts_until = world.now + times.lease + 3 * times.renew
             if world.now - self._renewed > times.lease:
                 for lease, strand in process.held.items():  # still named, until what came of it is stored
                     if strand is not None:

@@ -116,7 +116,7 @@ STORE: Texts = {
         'self._take(holder, lease, "buried" if crashed else "handed back", crashed=crashed)',
         "pass",
     ),
-    "a renewal renews nothing": ("if leases or tokens:", "if False:"),
+    "a renewal renews nothing": ("self._touch(holder)\n        own, lost", "own, lost"),
     "nobody hears of lost claims": ("lost.append(position)", "pass", "a cancel"),
 }
 

@@ -182,7 +182,13 @@ class Process(Caller):
 
     def _call(self, strand: Strand, name: str, *args: Any) -> Any:
         waits = strand.waits
-        self.world.call(self, strand.thread, name, args, lambda reply: self.resume(strand, waits, reply))
+
+        def answered(reply: Any) -> None:
+            if isinstance(reply, Exception):
+                self.keeper.doubt()
+            self.resume(strand, waits, reply)
+
+        self.world.call(self, strand.thread, name, args, answered)
         return WAITS
 
     def _claim(self, strand: Strand, request: Any) -> Any:

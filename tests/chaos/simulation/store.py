@@ -108,8 +108,7 @@ class Store(Control):
         self, call: Call, holder: str, leases: Sequence[Lease], tokens: Sequence[tuple[str, str]]
     ) -> tuple[list[int], list[Message]]:
         """A process holds these leases and drains, and no others; gives the positions of the leases that are lost."""
-        if leases or tokens:
-            self._touch(holder)
+        self._touch(holder)
         own, lost = self.leases.get(holder, {}), []
         for position, lease in enumerate(leases):
             self.unnamed.pop(lease, None)

@@ -322,12 +322,14 @@ class Desk:
         return found
 
     def again(self) -> Any:
-        """Repeat the last call word for word: its reply was lost."""
-        return self.calls.again(self.last)
+        """Repeat the last call word for word: its reply was lost. It gives the same again."""
+        reply = self.calls.again(self.last)
+        assert reply == self._reply
+        return reply
 
     def _send(self, name: str, /, **given: Any) -> Any:
-        self.last, reply = self.calls.send(name, **given)
-        return reply
+        self.last, self._reply = self.calls.send(name, **given)
+        return self._reply
 
     # ── what a test sees and moves with its own hands
 

@@ -19,10 +19,12 @@ class TestRenew:
         assert [desk.node("0"), desk.node("1")] == [NodeStatus.RUNNING] * 2
 
     def test_a_claim_whose_reply_never_came_is_taken_away(self, desk: Desk) -> None:
-        """Its process lives, and does not know of it."""
-        desk.submit(plan(node("a"), node("b"), node("c")))
+        """Its process lives, and does not know of it: it was never begun."""
+        desk.submit(plan(node("a", max_crashes=1), node("b", max_crashes=1), node("c")))
         claims = desk.claim(process=3)
         desk.client.zadd(desk.keys.leases(desk.calls.holder), {claim.lease: 1 for claim in claims[:2]})
+        assert desk.renew(claims[0].lease) == []
+        assert desk.node("1") == NodeStatus.RUNNING, "the call may have been held up"
         assert desk.renew(claims[0].lease) == []
         assert [desk.node(str(index)) for index in range(3)] == [
             NodeStatus.RUNNING,
@@ -30,6 +32,17 @@ class TestRenew:
             NodeStatus.RUNNING,
         ]
         assert desk.leases() == [claims[0].lease, claims[2].lease], "the third may be on its way"
+        given_back = desk.entry("1")
+        assert given_back is not None
+        assert given_back.attempt == 0
+
+    def test_a_claim_that_is_named_after_all_is_kept(self, desk: Desk) -> None:
+        desk.submit(plan(node("a")))
+        (claim,) = desk.claim()
+        desk.client.zadd(desk.keys.leases(desk.calls.holder), {claim.lease: 1})
+        for leases in ((), (claim.lease,), (), (claim.lease,)):
+            assert desk.renew(*leases) == []
+        assert desk.node("0") == NodeStatus.RUNNING
 
     def test_it_reports_what_is_lost(self, desk: Desk) -> None:
         desk.submit(plan(node("a"), node("b"), node("c")), "r")

@@ -59,34 +59,16 @@ local function take(queue, lane, most, claims)
   end
 end
 
--- A call whose reply was lost is repeated by the client: then give again what it claimed the first time.
-local function claim_again(said, claims)
-  for id, key, fence in string.gmatch(said, '(%S+) (%S+) (%S+);') do
-    local run = run_of(id)
-    local record = is_live(run) and record_of(run, key)
-    if holds(record, tonumber(fence)) then claims[#claims + 1] = hand(run, key, record) end
-  end
-end
-
 -- What the caller does next: what it was promised, its inline nodes, then what its queue has. If there is nothing and
 -- nothing else runs in this drain, the drain ends in this same step, so that no wake-up is missed.
 local function next_claims()
   local is_drain = header.token ~= ''
   if not is_drain and #inline == 0 and not takes_inline then return {} end
-  -- One key a call, as a drain's threads call side by side; it need not outlive the leases, which nobody renews.
-  local replies, claims = key_of('claims', header.call), {}
-  local said = call('GET', replies)
-  if said then
-    claim_again(said, claims)
-    if is_drain then touched[header.queue] = true end
-  else
-    for _, entry in ipairs(inline) do claim(entry[1], entry[2], claims) end
-    if is_drain and #claims == 0 then take(header.queue, 'process', header.process, claims) end
-    if is_drain then take(header.queue, 'thread', header.thread, claims) end
-    said = {}
-    for _, made in ipairs(claims) do said[#said + 1] = made[1] .. ' ' .. made[2] .. ' ' .. made[5] .. ';' end
-    if #said > 0 then call('SET', replies, table.concat(said), 'PX', header.lease_ms) end
-  end
+  is_claiming = true
+  local claims = {}
+  for _, entry in ipairs(inline) do claim(entry[1], entry[2], claims) end
+  if is_drain and #claims == 0 then take(header.queue, 'process', header.process, claims) end
+  if is_drain then take(header.queue, 'thread', header.thread, claims) end
   if not is_drain then return claims end
   local drains = key_of('queue', header.queue, 'drains')
   if #claims == 0 and header.busy == 0 then

@@ -31,6 +31,7 @@ local CASCADE = {failed = 'upstream_failed', upstream_failed = 'upstream_failed'
 local runs, rows, touched, inline = {}, {}, {}, {}
 local takes_inline = false   -- the caller can run inline nodes itself
 local fused = {}             -- those that it has run already, after their only upstream
+local is_claiming = false    -- the reply begins with claims
 
 local function key_of(...) return table.concat({prefix, ...}, ':') end
 

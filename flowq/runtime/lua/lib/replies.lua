@@ -1,0 +1,39 @@
+-- A call whose reply was lost is repeated by the client, word for word, and gives the same again. Each thread that calls
+-- numbers its calls ("<caller>.<number>"), so that one key for each is enough. A number below the last one is a repetition
+-- that comes too late: nobody reads its reply, and nothing is done for it.
+local KEPT_MS = 120000 -- longer than any client goes on trying
+local caller, number = string.match(header.call, '^(.*)%.(%d+)$')
+
+-- What is kept of a reply: of its claims, by which they are found again.
+local function brief(reply)
+  if not is_claiming then return reply end
+  local kept, claims = {unpack(reply)}, {}
+  for position, claim in ipairs(reply[1]) do claims[position] = {claim[1], claim[2], claim[5]} end
+  kept[1] = claims
+  return kept
+end
+
+-- Give claims again, as far as they are still valid.
+local function hand_again(reply)
+  local claims = {}
+  for _, claim in ipairs(reply[1]) do
+    local run = run_of(claim[1])
+    local record = is_live(run) and record_of(run, claim[2])
+    if holds(record, claim[3]) then claims[#claims + 1] = hand(run, claim[2], record) end
+  end
+  reply[1] = claims
+  return reply
+end
+
+local function answered(answer)
+  local key = key_of('said', caller)
+  local last, is_claims, kept = string.match(call('GET', key) or '', '^(%d+) ([01])(.*)$')
+  if last == number then
+    local reply = cmsgpack.unpack(kept)
+    return is_claims == '1' and hand_again(reply) or reply
+  end
+  if last and tonumber(last) > tonumber(number) then return false end
+  local reply = answer()
+  call('SET', key, number .. ' ' .. (is_claiming and 1 or 0) .. cmsgpack.pack(brief(reply)), 'PX', KEPT_MS)
+  return reply
+end
