@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
-import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from flowq.client.handle import FlowHandle
 from flowq.client.letters import DeadLetter, dead_letters
+from flowq.client.submitting import Start, Submitting, digest_of
 from flowq.client.watch import Watch
 from flowq.core.config import Dispatch
 from flowq.core.context import FlowContext
-from flowq.core.errors import (
-    IdempotencyError,
-    InputError,
-    OverloadedError,
-    RunNotFound,
-    RunStatusError,
-    StoreFullError,
-    UnknownProcessorError,
-)
+from flowq.core.errors import InputError, RunNotFound, RunStatusError
 from flowq.core.graph import Graph
 from flowq.core.processor import EMPTY
 from flowq.plan import Lowering, Plan
@@ -31,32 +22,8 @@ from flowq.results import ResultsManager
 from flowq.runtime.canvas.held import message_of
 from flowq.runtime.canvas.signatures import canvas_of, flow_signature, lowering_of
 from flowq.runtime.inputs import encode_input
-from flowq.runtime.messages import send, send_start
-from flowq.runtime.promise import check_store
-from flowq.runtime.rows import rows_of
-from flowq.runtime.scripts import Submitted
+from flowq.runtime.messages import send_start
 from flowq.runtime.state import State
-
-FIELDS = 1000
-"""Fields of a plan that one call stores: about a millisecond of Redis."""
-
-
-class Start(NamedTuple):
-    """A run that is about to be stored."""
-
-    graph: Graph
-    plan: Plan
-    run: str
-    canvas: str
-    """The digest of its lowering; empty: it is pulled."""
-    held: bool = False
-    parked: str = ""
-    asked: str = ""
-    """What is asked for, in short, if the submit is idempotent."""
-    deadline_s: float = 0
-    """0: none."""
-    is_named: bool = False
-    """By whoever submits: there may be a run of this id."""
 
 
 class Client:
@@ -67,10 +34,7 @@ class Client:
         self._state = State.of(context)
         self._results: ResultsManager = context.results
         self._watch = Watch(self._state)
-        self._known: dict[tuple[str, str], list[str]] = {}
-        """Plans (and their canvases) that the state store had when they were last submitted: the queues of the nodes
-        that their runs begin with."""
-        self._is_safe = False
+        self._submitting = Submitting(context, self._state)
 
     def submit(
         self,
@@ -115,7 +79,7 @@ class Client:
             run, asked = digest_of(graph.name, idempotency_key), digest_of(data)
         run = run or uuid.uuid4().hex
         start = Start(graph, plan, run, _digest(lowering), False, parked, asked, deadline_s or 0, is_named)
-        submitted = self._start(start, data, lowering)
+        submitted = self._submitting.start(start, data, lowering)
         if lowering is not None:
             send_start(self._context, run, plan, lowering.starts)
         return FlowHandle(run, self._context, self._state, self._watch, graph.returns, submitted.epoch)
@@ -130,7 +94,8 @@ class Client:
         run = uuid.uuid4().hex
         canvas, result = canvas_of(self._context, run, plan, lowering.starts)
         data = encode_input(graph.name, given, self._results)
-        self._start(Start(graph, plan, run, _digest(lowering), held=True, parked=message_of(result)), data, lowering)
+        start = Start(graph, plan, run, _digest(lowering), held=True, parked=message_of(result))
+        self._submitting.start(start, data, lowering)
         return canvas
 
     def signature(
@@ -174,101 +139,6 @@ class Client:
             raise InputError(f"dispatch={dispatch!r} is none of {', '.join(get_args(Dispatch))}")
         return lowering_of(self._context, plan) if dispatch == "canvas" else None
 
-    def _start(self, start: Start, data: bytes, lowering: Lowering | None) -> Submitted:
-        """Store a run, and before it whatever of its plan is not known. Nothing of it is there until all of it is."""
-        if not self._is_safe:
-            check_store(self._state.client, self._context.settings)
-            self._is_safe = True
-        name = start.plan.hash, start.canvas
-        if name not in self._known:
-            _check_portable(start.graph)  # before anything is stored
-        try:
-            submitted = self._submit(start, data, lowering)
-        except (OverloadedError, StoreFullError):
-            if not start.is_named:  # else the input may be that of a run which is there, or about to be
-                self._results.store.delete(start.run)
-            raise
-        if submitted.said == "other":
-            raise IdempotencyError(
-                f"flow {start.graph.name!r}: the idempotency key was used before, for another input: see run"
-                f" {start.run}; take another key"
-            )
-        left = submitted.unfinished
-        while left:
-            left, messages = self._state.scripts.advance(run=start.run)
-            send(self._context, messages)
-        return submitted
-
-    def _submit(self, start: Start, data: bytes, lowering: Lowering | None) -> Submitted:
-        name = start.plan.hash, start.canvas
-        run_input = self._results.pack(start.run, data)
-        submitted = self._store(start, run_input) if name in self._known else None
-        while submitted is None or submitted.said == "plan_unknown":
-            self._known[name] = self._define(start.plan, lowering)
-            submitted = self._store(start, run_input)
-        return submitted
-
-    def _define(self, plan: Plan, lowering: Lowering | None) -> list[str]:
-        """Store a plan, and a canvas of it, in pieces; gives the queues that its runs begin with."""
-        rows = rows_of(plan)
-        for piece in rows.pieces(FIELDS):
-            self._state.scripts.define(plan=plan.hash, values=piece)
-        if lowering is not None:
-            texts = [text for name, text in lowering.fields.items() for text in (f"c{lowering.digest}:{name}", text)]
-            texts += [f"c{lowering.digest}", "1"]
-            for first in range(0, len(texts), 2 * FIELDS):
-                self._state.scripts.define(plan=plan.hash, values=texts[first : first + 2 * FIELDS])
-        self._state.keep(plan.hash, plan)
-        return rows.queues
-
-    def _store(self, start: Start, run_input: bytes) -> Submitted:
-        """Call submit, and again while there is no room."""
-        settings = self._context.settings
-        deadline, pause = time.monotonic() + settings.submit_wait_s, 0.02
-        while True:
-            submitted = self._state.scripts.submit(
-                run=start.run,
-                plan=start.plan.hash,
-                name=start.graph.name,
-                process_id=start.graph.process_id,
-                queue=settings.queue,
-                queues=[queue or settings.queue for queue in self._known[start.plan.hash, start.canvas]],
-                retention_ms=int(settings.retention_s * 1000),
-                total=len(start.plan),
-                canvas=start.canvas,
-                held=start.held,
-                parked=start.parked,
-                asked=start.asked,
-                deadline_ms=max(1, int(start.deadline_s * 1000)) if start.deadline_s else 0,
-                most_open=settings.max_open_runs,
-                values=[run_input],
-            )
-            send(self._context, submitted.messages)
-            if submitted.said != "full":
-                return submitted
-            if time.monotonic() > deadline:
-                raise OverloadedError(
-                    f"flow {start.graph.name!r}: {settings.max_open_runs} runs are open, and none has ended for"
-                    f" {settings.submit_wait_s:g} s; add workers, submit later, or set FLOWQ_MAX_OPEN_RUNS higher"
-                )
-            time.sleep(pause)  # nobody tells when there is room
-            pause = min(2 * pause, 0.5)
-
-
-def digest_of(*parts: str | bytes) -> str:
-    """Give 32 characters that differ if any of the parts does."""
-    texts = (part if isinstance(part, bytes) else part.encode() for part in parts)
-    return hashlib.sha256(b"\0".join(hashlib.sha256(text).digest() for text in texts)).hexdigest()[:32]
-
 
 def _digest(lowering: Lowering | None) -> str:
     return lowering.digest if lowering else ""
-
-
-def _check_portable(graph: Graph) -> None:
-    for step in graph.steps.values():
-        if not step.processor.is_portable:
-            raise UnknownProcessorError(
-                f"node {step.path!r}: no worker can rebuild its processor {step.processor.key!r}; define it at the top"
-                " of a module, and keep nothing in it that is not plain data"
-            )

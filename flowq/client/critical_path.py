@@ -25,7 +25,7 @@ from flowq.plan import Node, Plan
 from flowq.runtime.events import Ref
 from flowq.runtime.keys import Keys
 from flowq.runtime.missing import label
-from flowq.runtime.state import Record
+from flowq.runtime.state import CHUNK, Record
 
 ANSWER_S = 1.0
 """A state store that has not answered by then is left alone: what it knows is of use, and not needed."""
@@ -146,7 +146,7 @@ def last_run(settings: Settings, plan: Plan) -> LastRun | None:
         submitted, canvas = client.hmget(keys.run(run), "submitted", "canvas")
         if submitted is None:
             return None
-        found = client.hgetall(keys.nodes(run))
+        found = dict(client.hscan_iter(keys.nodes(run), count=CHUNK))
     except (redis.RedisError, OSError) as error:
         raise StateError(f"the state store did not answer: {error}") from error
     finally:

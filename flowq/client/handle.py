@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from flowq.client.consequences import go_on
 from flowq.client.reading import Progress, RunReader, progress_of
 from flowq.client.retrying import retry
 from flowq.client.watch import Watch
@@ -18,6 +19,7 @@ from flowq.core.errors import RunLost, RunNotFound, StoreUnavailableError
 from flowq.core.result import FlowResult, NodeResult
 from flowq.core.types import FlowStatus, NodeStatus
 from flowq.results.codec import decode
+from flowq.results.connection import trying_until
 from flowq.runtime.events import Ref
 from flowq.runtime.messages import send
 from flowq.runtime.missing import label
@@ -79,13 +81,14 @@ class FlowHandle:
             raise
 
     def result(self, timeout: float | None = None) -> FlowResult:
-        """Wait for the run's end and give its result, whatever its status.
+        """Wait for the run's end and give its result, whatever its status. A store that is away is waited for, too.
 
         Args:
             timeout: seconds; None: as long as it takes.
 
         Raises:
-            TimeoutError: the run has not ended in time; it goes on.
+            TimeoutError: the run has not ended in time (it goes on), or the store could not be reached by then. A store
+                that has accepted a connection and says nothing is given up after 30 s, however short the timeout is.
             RunNotFound: there is no such run (any more).
             RunLost: the store has come back without its data.
         """
@@ -93,26 +96,34 @@ class FlowHandle:
         take_back: Callable[[], None] | None = None
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            while not (status := self._patient_status(deadline)).is_final:
+            while not (status := self._patiently(self.status, deadline)).is_final:
                 left = LOOK_S if deadline is None else min(LOOK_S, deadline - time.monotonic())
                 if left <= 0:
                     raise TimeoutError(f"run {self.run_id} has not ended within {timeout} s; it is {status}")
                 if take_back is None:
-                    take_back = self._watch.on_change(self.run_id, changed.set)
+                    take_back = self._watch.on_change(self.run_id, changed.set, left)
                     continue  # it may have ended before the subscription stood
                 changed.wait(left)
                 changed.clear()
         finally:
             if take_back is not None:
                 take_back()
-        return self._reader().result(self._returns)
+        return self._patiently(self._result, deadline)
 
-    def _patient_status(self, deadline: float | None) -> FlowStatus:
-        """Give the status; a store that is away is waited for, until the deadline."""
+    def _result(self) -> FlowResult:
+        try:
+            return self._reader().result(self._returns)
+        except RunNotFound:
+            self.status()  # says so if it is lost
+            raise
+
+    def _patiently(self, ask: Callable[[], T], deadline: float | None) -> T:
+        """Ask the store; if it is away, wait for it until the deadline."""
         while True:
             try:
-                return self.status()
-            except StoreUnavailableError as error:  # it was tried for seconds
+                with trying_until(deadline):
+                    return ask()
+            except StoreUnavailableError as error:  # it was tried for seconds, or until the deadline
                 if deadline is not None and time.monotonic() > deadline:
                     raise TimeoutError(f"run {self.run_id}: {error}") from error
                 logger.warning("waiting for run %s: %s", self.run_id, error)
@@ -130,7 +141,7 @@ class FlowHandle:
 
         take_back = await asyncio.to_thread(self._watch.on_change, self.run_id, notice)
         try:
-            while not (await asyncio.to_thread(self._patient_status, None)).is_final:
+            while not (await asyncio.to_thread(self._patiently, self.status, None)).is_final:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), LOOK_S)
                 changed.clear()
@@ -213,11 +224,7 @@ class FlowHandle:
 
     def _changed(self, changed: Changed) -> str:
         """Do what a change of the run asks for."""
-        send(self._context, changed.messages)
-        left = changed.unfinished
-        while left:
-            left, messages = self._state.scripts.advance(run=self.run_id)
-            send(self._context, messages)
+        go_on(self._context, self._state, self.run_id, changed.messages, changed.unfinished)
         return changed.said
 
     def _known(self, found: T | None) -> T:

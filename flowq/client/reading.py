@@ -144,8 +144,7 @@ class RunReader:
         status = record.status
         if self.status.is_final and not status.is_final:
             status = NodeStatus.CANCELLED
-        text = self._failures.get(ref.key.encode()) if status is NodeStatus.FAILED else None
-        failure = None if text is None else Failure.model_validate_json(text)
+        failure = self._failures.get(ref.key) if status is NodeStatus.FAILED else None
         missing: dict[str, MissingReason] = {}
         if record.attempt:
             missing = missing_of(self.plan, self.plan.nodes[ref.node], lambda up: _ending(records, up))
@@ -161,9 +160,8 @@ class RunReader:
         )
 
     @cached_property
-    def _failures(self) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = self._state.client.hgetall(self._state.keys.failures(self._run))
-        return found
+    def _failures(self) -> dict[str, Failure]:
+        return self._state.failures(self._run)
 
     def _untouched(self, ref: Ref) -> Record:
         """Nothing has been written of a node that is as it began."""

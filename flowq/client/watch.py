@@ -40,10 +40,11 @@ class Watch:
         self._subscribed = threading.Event()
         self._closed = False
 
-    def on_change(self, run: str, call: Callable[[], None]) -> Callable[[], None]:
+    def on_change(self, run: str, call: Callable[[], None], within_s: float = LISTEN_S) -> Callable[[], None]:
         """Have ``call`` called whenever the run may have ended; gives what takes that back.
 
-        Returns when the subscription stands; called from any thread, ``call`` runs in the watch's.
+        Returns when the subscription stands, or after ``within_s``; called from any thread, ``call`` runs in the
+        watch's.
         """
         if self._pid != os.getpid():  # the thread stayed with the process that forked this one
             self._begin()
@@ -52,7 +53,7 @@ class Watch:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._main, name="flowq-watch", daemon=True)
                 self._thread.start()
-        self._subscribed.wait(timeout=LISTEN_S)
+        self._subscribed.wait(timeout=min(LISTEN_S, within_s))
 
         def take_back() -> None:
             with self._lock:

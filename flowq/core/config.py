@@ -161,8 +161,9 @@ class Settings(BaseSettings):
     def redis_url(self) -> str:
         """The state's Redis as an address that redis-py reads."""
         url = self.state_url or self.broker_url
-        if url.startswith("redis+socket://"):
-            url = "unix://" + url.removeprefix("redis+socket://").replace("virtual_host=", "db=")  # kombu's word for it
+        transport, _, rest = url.partition("+socket://")
+        if transport in ("redis", "flowq-socket"):
+            url = "unix://" + rest.replace("virtual_host=", "db=")  # kombu's words for it
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError(
                 f"FLOWQ_STATE_URL: {url!r} is no Redis address; flowq keeps its runs in Redis: set FLOWQ_STATE_URL"

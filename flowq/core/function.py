@@ -78,22 +78,8 @@ class FunctionFlow(Runnable, Generic[P, R]):
         idempotency_key: str | None = None,
         **kwargs: Any,
     ) -> Handle:
-        """Enqueue for the workers and return at once.
-
-        Args:
-            context: None: the flow's own, or the process's default one.
-            dispatch: ``pull`` (workers take ready nodes) or ``canvas`` (each node is a Celery task of its own); None:
-                as the settings say.
-            deadline_s: seconds after which the run fails if it has not ended.
-            idempotency_key: while a run of this flow that was submitted with the same key is kept, give that one
-                instead of starting another.
-            *args, **kwargs: what the flow's function takes.
-
-        Raises:
-            InputError: the input does not fit the flow.
-            IdempotencyError: the key was used for something else.
-            OverloadedError: there has been no room for another run for ``submit_wait_s``.
-            StoreUnavailableError: the state store cannot be reached.
+        """Enqueue for the workers and return at once, as ``Flow.submit`` does; ``*args`` and ``**kwargs`` are what the
+        flow's function takes.
         """
         options = {"dispatch": dispatch, "deadline_s": deadline_s, "idempotency_key": idempotency_key}
         return self._submit(self._given(args, kwargs), context, **options)
@@ -115,10 +101,7 @@ class FunctionFlow(Runnable, Generic[P, R]):
         return self._submit(self._given(tuple(args), kwargs), run=run, **options)
 
     def canvas(self, *args: Any, context: FlowContext | None = None, **kwargs: Any) -> Any:
-        """Give this flow, with this input, as a Celery canvas: one run, which starts when the canvas is applied.
-
-        Its last task is the run's result under the run's id: ``flow.canvas(...).apply_async().get()``.
-        """
+        """Give this flow, with this input, as a Celery canvas, as ``Flow.canvas`` does."""
         return self._canvas(self._given(args, kwargs), context)
 
     @overload

@@ -8,7 +8,8 @@ byte  what follows
 j     JSON
 b     the bytes themselves
 z     a zstandard frame with its content size; inside, an encoded value
-r     a reference, JSON: ``{"digest": …, "size": …}``; the value lies in the results store under its digest
+r     a reference, JSON: ``{"digest": …, "size": …}``; the value lies in the results store under its digest, or under
+      the ``"name"`` that stands there, too
 ====  ========================================================================================================
 """
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from flowq.core.errors import StoreFullError, StoreUnavailableError
+
+T = TypeVar("T")
 
 GONE = (redis.ConnectionError, redis.TimeoutError)
 """The server is away, does not answer, or is still loading its data."""
@@ -60,14 +64,47 @@ def store_errors() -> Iterator[None]:
         raise
 
 
+_deadline: ContextVar[float | None] = ContextVar("flowq-store-deadline", default=None)
+
+
+@contextmanager
+def trying_until(deadline: float | None) -> Iterator[None]:
+    """Have calls tried again no longer than until this moment on the monotonic clock; None: as long as always.
+
+    A call that is answered is not cut short. One that meets a lost connection is made once more in any case: that says
+    of a connection which nobody has used for long nothing about the server.
+    """
+    before = _deadline.set(deadline)
+    try:
+        yield
+    finally:
+        _deadline.reset(before)
+
+
+class _RetryUntil(Retry):
+    """Retries as often as it is told to, and not after the deadline of who calls."""
+
+    def call_with_retry(self, do: Callable[[], T], fail: Callable[..., Any], *args: Any, **options: Any) -> T:
+        deadline, failures = _deadline.get(), 0
+
+        def fails(error: Exception, *more: Any) -> None:
+            nonlocal failures
+            failures += 1
+            fail(error, *more)
+            if deadline is not None and failures > 1 and time.monotonic() > deadline:
+                raise error
+
+        return super().call_with_retry(do, fails, *args, **options)
+
+
 def connect(url: str) -> Redis:
-    """Connect to a Redis. Lost connections are tried again for about ten seconds."""
+    """Connect to a Redis. Lost connections are tried again for about ten seconds (see ``trying_until``)."""
     tcp: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_connect_timeout": 5}
     client: Redis = Redis.from_url(  # type: ignore[assignment] # it says that of its class
         url,
         protocol=2,
         socket_timeout=30,
-        retry=Retry(ExponentialBackoff(cap=1.0, base=0.02), 12),
+        retry=_RetryUntil(ExponentialBackoff(cap=1.0, base=0.02), 12),
         retry_on_error=list(GONE),
         **tcp,
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from flowq.core.config import Settings
@@ -30,8 +32,14 @@ class ResultsManager:
                 " instead of the data, or raise FLOWQ_MAX_VALUE_BYTES"
             )
 
-    def pack(self, run_id: str, data: bytes) -> bytes:
+    def pack(self, run_id: str, data: bytes, *, apart: bool = False) -> bytes:
         """Give what is kept in the run's state: the value itself, compressed, or a reference to it in the store.
+
+        Args:
+            run_id: whose value.
+            data: encoded.
+            apart: keep it apart from all that others put for this run, even if that is equal: so it can be taken back
+                with ``remove``, whoever else is about to start a run of this id.
 
         Raises:
             ValueTooLargeError: the value is over ``max_value_bytes``.
@@ -41,8 +49,16 @@ class ResultsManager:
         if len(packed) <= self._inline:
             return packed
         digest = hashlib.sha256(packed).hexdigest()
-        self.store.put(run_id, digest, packed)
-        return REFERENCE + json.dumps({"digest": digest, "size": len(packed)}).encode()
+        reference: dict[str, Any] = {"digest": digest, "size": len(packed)}
+        if apart:
+            reference["name"] = digest + os.urandom(8).hex()
+        self.store.put(run_id, _place(reference), packed)
+        return REFERENCE + json.dumps(reference).encode()
+
+    def remove(self, run_id: str, packed: bytes) -> None:
+        """Take back what ``pack`` gave for a value that is kept apart."""
+        if packed[:1] == REFERENCE:
+            self.store.remove(run_id, _place(json.loads(packed[1:])))
 
     def unpack(self, run_id: str, data: bytes) -> bytes:
         """Give the encoded value.
@@ -51,8 +67,9 @@ class ResultsManager:
             CorruptValueError: the store does not have it (any more), or what it has is not what was put there.
         """
         if data[:1] == REFERENCE:
-            digest = json.loads(data[1:])["digest"]
-            stored = self.store.get(run_id, digest)
+            reference = json.loads(data[1:])
+            digest = reference["digest"]
+            stored = self.store.get(run_id, _place(reference))
             if stored is None:
                 raise CorruptValueError(f"value {digest[:12]} of run {run_id} is not in the results store (any more)")
             if hashlib.sha256(stored).hexdigest() != digest:
@@ -62,6 +79,12 @@ class ResultsManager:
 
     def close(self) -> None:
         self.store.close()
+
+
+def _place(reference: dict[str, Any]) -> str:
+    """Give the name under which a value lies among those of its run."""
+    place: str = reference.get("name", reference["digest"])
+    return place
 
 
 def open_shared(settings: Settings) -> ResultsManager:

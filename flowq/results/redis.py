@@ -37,6 +37,9 @@ class RedisStore:
         data: bytes | None = self._client.hget(self._key(run_id), digest)
         return data
 
+    def remove(self, run_id: str, digest: str) -> None:
+        self._client.hdel(self._key(run_id), digest)
+
     def delete(self, run_id: str) -> None:
         self._client.unlink(self._key(run_id))
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
 import tempfile
 import threading
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from flowq.core.types import StorageType
 
 
 class Store(Protocol):
-    """Holds values by run and digest. Putting one twice is the same as once."""
+    """Holds values by run and digest (or another name in letters and digits). Putting one twice is the same as once."""
 
     type: StorageType
 
     def put(self, run_id: str, digest: str, data: bytes) -> None: ...
     def get(self, run_id: str, digest: str) -> bytes | None:
         """Give the value, or None if it is not there."""
+
+    def remove(self, run_id: str, digest: str) -> None:
+        """Delete one value of a run, if it is there; with the last one, nothing of the run is left."""
 
     def delete(self, run_id: str) -> None:
         """Delete all of a run's values."""
@@ -42,6 +46,9 @@ class MemoryStore:
     def get(self, run_id: str, digest: str) -> bytes | None:
         return self._runs.get(run_id, {}).get(digest)
 
+    def remove(self, run_id: str, digest: str) -> None:
+        self._runs.get(run_id, {}).pop(digest, None)
+
     def delete(self, run_id: str) -> None:
         self._runs.pop(run_id, None)
 
@@ -59,9 +66,8 @@ class DiskStore:
 
     def put(self, run_id: str, digest: str, data: bytes) -> None:
         folder = self._folder / run_id
-        folder.mkdir(parents=True, exist_ok=True)
         # Written beside and moved into place, so that no reader ever sees half a value.
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+        with self._file_in(folder) as file:
             file.write(data)
         Path(file.name).replace(folder / digest)
 
@@ -71,8 +77,19 @@ class DiskStore:
         except FileNotFoundError:
             return None
 
+    def remove(self, run_id: str, digest: str) -> None:
+        (self._folder / run_id / digest).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it holds other values, or is gone
+            (self._folder / run_id).rmdir()
+
     def delete(self, run_id: str) -> None:
         shutil.rmtree(self._folder / run_id, ignore_errors=True)
+
+    def _file_in(self, folder: Path) -> Any:
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # somebody removes its last value just now
+                return tempfile.NamedTemporaryFile(dir=folder, delete=False)
 
     def close(self) -> None:
         pass
@@ -100,6 +117,9 @@ class SqliteStore:
     def get(self, run_id: str, digest: str) -> bytes | None:
         rows = self._run("SELECT data FROM results WHERE run = ? AND digest = ?", run_id, digest)
         return rows[0][0] if rows else None
+
+    def remove(self, run_id: str, digest: str) -> None:
+        self._run("DELETE FROM results WHERE run = ? AND digest = ?", run_id, digest)
 
     def delete(self, run_id: str) -> None:
         self._run("DELETE FROM results WHERE run = ?", run_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from flowq.results.connection import connect
 from flowq.runtime.events import Ref
 from flowq.runtime.keys import Keys
 from flowq.runtime.missing import Ending
+from flowq.runtime.rows import DOCUMENT_PIECES, document_piece
 from flowq.runtime.scripts import Scripts
 
 PLANS = 256
@@ -107,10 +108,12 @@ class State:
             if plan_hash in self._plans:
                 self._plans.move_to_end(plan_hash)
                 return self._plans[plan_hash]
-        document = self.client.hget(self.keys.plan(plan_hash), "document")
-        if document is None:
+        key = self.keys.plan(plan_hash)
+        first, pieces = self.client.hmget(key, (document_piece(0), DOCUMENT_PIECES))
+        document = [first, *(self.client.hget(key, document_piece(number)) for number in range(1, int(pieces or 0)))]
+        if None in document:
             raise StateError(f"plan {plan_hash} is not in the state store, though a run names it")
-        plan = Plan.from_json(document)
+        plan = Plan.from_json(b"".join(document))
         self.keep(plan_hash, plan)
         return plan
 
@@ -163,9 +166,12 @@ class State:
         return [None if text is None else Record.parse(text) for text in self._fields(self.keys.nodes(run), keys)]
 
     def all_records(self, run: str) -> dict[Ref, Record]:
-        """Give the records of all nodes and items to which something has happened."""
-        found = self.client.hgetall(self.keys.nodes(run)).items()
-        return {Ref.parse(name.decode()): Record.parse(text) for name, text in found}
+        """Give the records of all nodes and items to which something has happened.
+
+        They are read in pieces, so that a huge run holds up nobody: of one that goes on, each is as it was at some
+        moment of the reading.
+        """
+        return {Ref.parse(name.decode()): Record.parse(text) for name, text in self._scanned(self.keys.nodes(run))}
 
     def values(self, run: str, keys: Sequence[str]) -> list[bytes | None]:
         """Give nodes' packed outputs."""
@@ -173,8 +179,13 @@ class State:
 
     def failures(self, run: str) -> dict[str, Failure]:
         """Give the last failure of every node that has one."""
-        found = self.client.hgetall(self.keys.failures(run))
-        return {key.decode(): Failure.model_validate_json(text) for key, text in found.items()}
+        found = self._scanned(self.keys.failures(run))
+        return {key.decode(): Failure.model_validate_json(text) for key, text in found}
+
+    def _scanned(self, key: str) -> Iterator[tuple[bytes, bytes]]:
+        """Give all fields of a hash; one that changes meanwhile may come twice, and then the later one counts."""
+        found: Iterator[tuple[bytes, bytes]] = self.client.hscan_iter(key, count=CHUNK)
+        return found
 
     def _fields(self, key: str, fields: Sequence[str]) -> list[bytes | None]:
         found: list[bytes | None] = []

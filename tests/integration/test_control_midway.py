@@ -58,6 +58,16 @@ def until_begun(log: str, run: str, expected: set[str]) -> None:
     wait_until(lambda: set(counted(log, run)) == expected, WITHIN_S, lambda: f"{counted(log, run)}, not {expected}")
 
 
+def until_it_waits_for_its_retry(handle: Any) -> None:
+    """Its first attempt has failed. Seen in one look: a node that has not begun is PENDING, too."""
+
+    def waits() -> bool:
+        held = handle.node("held")
+        return held.attempt == 1 and held.status is NodeStatus.PENDING
+
+    wait_until(waits, WITHIN_S)
+
+
 def others_have_their_turn(context: EmbeddedContext, log: str) -> None:
     """Every slot has looked for work, and every timer that is due in less than half a second has come."""
     given = {"log": f"{log}-others"}
@@ -96,7 +106,7 @@ def test_cancelling_while_nodes_run_and_others_wait_for_a_slot(context, log, dis
 
 def test_cancelling_while_a_node_waits_for_its_retry(context, log, dispatch):
     handle = flows.row(flows.Breaks(), retries=flows.SOON).submit({"log": log}, context=context, dispatch=dispatch)
-    wait_until(lambda: handle.node("held").status is NodeStatus.PENDING and handle.node("held").attempt == 1, WITHIN_S)
+    until_it_waits_for_its_retry(handle)
     cancelled_for_good(handle, context, log)
 
 
@@ -155,8 +165,8 @@ def test_what_runs_while_a_run_is_paused_is_recorded_and_nothing_more_begins(con
     assert handle.pause() is handle.pause() is FlowStatus.RUNNING
     assert handle.progress().is_paused
     let_go(log, "held")
-    wait_until(lambda: ends(log, handle.run_id), WITHIN_S)
-    wait_until(lambda: handle.node("held").status is NodeStatus.COMPLETED, WITHIN_S)
+    wait_until(lambda: ends(log, handle.run_id), WITHIN_S, lambda: f"held: {handle.node('held')}")
+    wait_until(lambda: handle.node("held").status is NodeStatus.COMPLETED, WITHIN_S, "held is recorded")
     others_have_their_turn(context, log)
     assert set(counted(log, handle.run_id)) == {"first", "held"}
     assert handle.resume() is FlowStatus.RUNNING
@@ -182,7 +192,7 @@ def test_items_of_a_paused_map_wait_until_it_is_resumed(context, log, dispatch):
 
 def test_a_retry_that_comes_due_while_its_run_is_paused_waits_until_it_is_resumed(context, log, dispatch):
     handle = flows.row(flows.Breaks(), retries=flows.SOON).submit({"log": log}, context=context, dispatch=dispatch)
-    wait_until(lambda: handle.node("held").attempt == 1 and handle.node("held").status is NodeStatus.PENDING, WITHIN_S)
+    until_it_waits_for_its_retry(handle)
     handle.pause()
     Path(f"{log}.mended").touch()
     others_have_their_turn(context, log)

@@ -50,6 +50,23 @@ def test_equal_values_are_kept_once(manager):
     assert manager.pack("run1", value) == manager.pack("run1", value)
 
 
+def test_a_value_that_is_kept_apart_is_taken_back_alone(manager, store):
+    value = noise(1000)
+    shared, one, other = manager.pack("run1", value), *(manager.pack("run1", value, apart=True) for _ in range(2))
+    assert len({shared, one, other}) == 3
+    assert {manager.unpack("run1", packed) for packed in (shared, one, other)} == {value}
+    manager.remove("run1", one)
+    with pytest.raises(CorruptValueError, match="not in the results store"):
+        manager.unpack("run1", one)
+    assert manager.unpack("run1", shared) == manager.unpack("run1", other) == value
+
+
+def test_a_small_value_is_none_to_be_taken_back(manager):
+    packed = manager.pack("run1", encode([1, 2]), apart=True)
+    assert packed == b"j[1,2]"
+    manager.remove("run1", packed)
+
+
 def test_a_value_that_is_gone(manager, store):
     packed = manager.pack("run1", noise(1000))
     store.delete("run1")

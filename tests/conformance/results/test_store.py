@@ -55,6 +55,45 @@ def test_deleting_a_run_deletes_all_of_it_and_nothing_else(store):
     assert store.get("run1", DIGEST) == b"again"
 
 
+def test_removing_a_value_leaves_the_others(store):
+    for digest in (DIGEST, OTHER):
+        store.put("run1", digest, b"value")
+    store.put("run2", DIGEST, b"value")
+    store.remove("run1", DIGEST)
+    store.remove("run1", DIGEST)
+    assert store.get("run1", DIGEST) is None
+    assert store.get("run1", OTHER) == store.get("run2", DIGEST) == b"value"
+    store.remove("run1", OTHER)
+    store.put("run1", DIGEST, b"again")
+    assert store.get("run1", DIGEST) == b"again"
+
+
+def test_removing_what_is_not_there(store):
+    store.remove("run1", DIGEST)
+    assert store.get("run1", DIGEST) is None
+
+
+def test_who_removes_does_not_disturb_who_puts(store):
+    """Also if what is removed was all there was."""
+    problems: list[object] = []
+
+    def use(digest: str) -> None:
+        try:
+            for i in range(50):
+                store.put("run1", digest, b"%d" % i)
+                problems.extend([] if store.get("run1", digest) == b"%d" % i else [digest])
+                store.remove("run1", digest)
+        except Exception as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=use, args=(f"{number:064}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert problems == []
+
+
 def test_other_processes_see_it(store, open_again, kind):
     store.put("run1", DIGEST, b"value")
     assert open_again().get("run1", DIGEST) == (None if kind == "memory" else b"value")
@@ -121,6 +160,13 @@ def test_a_folder_holds_nothing_but_values(store, tmp_path):
     store.put("run1", DIGEST, b"value")
     assert [path.name for path in (tmp_path / "values" / "run1").iterdir()] == [DIGEST]
     store.delete("run1")
+    assert list((tmp_path / "values").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["disk"], indirect=True)
+def test_nor_is_a_folder_left_when_the_last_one_is_removed(store, tmp_path):
+    store.put("run1", DIGEST, b"value")
+    store.remove("run1", DIGEST)
     assert list((tmp_path / "values").iterdir()) == []
 
 

@@ -1,0 +1,202 @@
+"""Stores a run: its plan first, if the store has it not; then its input, if it is large; then, in one step, the run.
+
+Whatever is stored before that step is taken back if it says no, whoever else is about to start a run of the same id:
+
+::
+
+    look, if there may be such a run ──▶ there is: that one, or IdempotencyError; nothing is stored
+        │
+    put the input, under a name of its own ──▶ start ──▶ ok, with it
+                                                 └─────▶ ok, but with another's; another run; no room: take it back
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from typing import NamedTuple
+
+from flowq.client.consequences import go_on
+from flowq.core.context import FlowContext
+from flowq.core.errors import (
+    FlowqError,
+    IdempotencyError,
+    OverloadedError,
+    RunNotFound,
+    StoreUnavailableError,
+    UnknownProcessorError,
+)
+from flowq.core.graph import Graph
+from flowq.plan import Lowering, Plan
+from flowq.results import ResultsManager
+from flowq.results.codec import REFERENCE
+from flowq.runtime.promise import check_store
+from flowq.runtime.rows import queues_of, rows_of
+from flowq.runtime.scripts import Submitted
+from flowq.runtime.state import State
+
+logger = logging.getLogger("flowq.client")
+
+FIELDS = 1000
+"""Fields of a plan that one call stores: about a millisecond of Redis."""
+
+NO_PLAN = ""
+"""No plan is called that: submit tells of a run that is there, and cannot start one."""
+
+
+class Start(NamedTuple):
+    """A run that is about to be stored."""
+
+    graph: Graph
+    plan: Plan
+    run: str
+    canvas: str
+    """The digest of its lowering; empty: it is pulled."""
+    held: bool = False
+    parked: str = ""
+    asked: str = ""
+    """What is asked for, in short, if the submit is idempotent."""
+    deadline_s: float = 0
+    """0: none."""
+    is_named: bool = False
+    """By whoever submits: there may be a run of this id."""
+
+
+class Submitting:
+    """Stores runs. One per client; safe for threads."""
+
+    def __init__(self, context: FlowContext, state: State) -> None:
+        self._context, self._state = context, state
+        self._settings = context.settings
+        self._results: ResultsManager = context.results
+        self._known: dict[tuple[str, str], list[str]] = {}
+        """Plans (and their canvases) that the state store had when they were last submitted: the queues of the nodes
+        that their runs begin with."""
+        self._is_safe = False
+
+    def start(self, start: Start, data: bytes, lowering: Lowering | None) -> Submitted:
+        """Store a run, and before it whatever of its plan is not known. Nothing of it is there until all of it is.
+
+        Raises:
+            UnknownProcessorError, IdempotencyError, OverloadedError, StoreUnavailableError: see ``Client.submit``.
+        """
+        if not self._is_safe:
+            check_store(self._state.client, self._settings)
+            self._is_safe = True
+        if (start.plan.hash, start.canvas) not in self._known:
+            _check_portable(start.graph)  # before anything is stored
+        submitted = self._look(start, data) or self._begin(start, data, lowering)
+        if submitted.said == "other":
+            raise IdempotencyError(
+                f"flow {start.graph.name!r}: the idempotency key was used before, for another input: see run"
+                f" {start.run}; take another key"
+            )
+        go_on(self._context, self._state, start.run, submitted.messages, submitted.unfinished)
+        return submitted
+
+    def _look(self, start: Start, data: bytes) -> Submitted | None:
+        """See whether there is such a run, before a large input is stored for nothing."""
+        if not start.is_named or len(data) <= self._settings.inline_bytes:
+            return None
+        submitted = self._call(start, NO_PLAN, queues_of(start.plan), b"")
+        return None if submitted.said == "plan_unknown" else submitted
+
+    def _begin(self, start: Start, data: bytes, lowering: Lowering | None) -> Submitted:
+        run_input = self._results.pack(start.run, data, apart=True)
+        try:
+            submitted = self._store(start, run_input, lowering)
+        except StoreUnavailableError:
+            raise  # the run may be there, or come yet
+        except FlowqError:
+            self._take_back(start.run, run_input)
+            raise
+        if start.is_named:
+            self._take_back(start.run, run_input)
+        return submitted
+
+    def _take_back(self, run: str, run_input: bytes) -> None:
+        """Remove an input from the results store, unless the run that is there has it."""
+        if run_input[:1] != REFERENCE:
+            return
+        try:
+            try:
+                is_used = self._state.run_input(run) == run_input
+            except RunNotFound:
+                is_used = False
+            if not is_used:
+                self._results.remove(run, run_input)
+        except Exception as error:  # what came of the submit is to be told
+            logger.warning("an input of run %s that nobody needs may stay in the results store: %s", run, error)
+
+    def _store(self, start: Start, run_input: bytes, lowering: Lowering | None) -> Submitted:
+        name = start.plan.hash, start.canvas
+        submitted = self._await_room(start, run_input) if name in self._known else None
+        while submitted is None or submitted.said == "plan_unknown":
+            self._known[name] = self._define(start.plan, lowering)
+            submitted = self._await_room(start, run_input)
+        return submitted
+
+    def _define(self, plan: Plan, lowering: Lowering | None) -> list[str]:
+        """Store a plan, and a canvas of it, in pieces; gives the queues that its runs begin with."""
+        rows = rows_of(plan)
+        for piece in rows.pieces(FIELDS):
+            self._state.scripts.define(plan=plan.hash, values=piece)
+        if lowering is not None:
+            texts = [text for name, text in lowering.fields.items() for text in (f"c{lowering.digest}:{name}", text)]
+            texts += [f"c{lowering.digest}", "1"]
+            for first in range(0, len(texts), 2 * FIELDS):
+                self._state.scripts.define(plan=plan.hash, values=texts[first : first + 2 * FIELDS])
+        self._state.keep(plan.hash, plan)
+        return rows.queues
+
+    def _await_room(self, start: Start, run_input: bytes) -> Submitted:
+        """Call submit, and again while there is no room."""
+        settings = self._settings
+        deadline, pause = time.monotonic() + settings.submit_wait_s, 0.02
+        while True:
+            submitted = self._call(start, start.plan.hash, self._known[start.plan.hash, start.canvas], run_input)
+            if submitted.said != "full":
+                return submitted
+            if time.monotonic() > deadline:
+                raise OverloadedError(
+                    f"flow {start.graph.name!r}: {settings.max_open_runs} runs are open, and none has ended for"
+                    f" {settings.submit_wait_s:g} s; add workers, submit later, or set FLOWQ_MAX_OPEN_RUNS higher"
+                )
+            time.sleep(pause)  # nobody tells when there is room
+            pause = min(2 * pause, 0.5)
+
+    def _call(self, start: Start, plan: str, queues: list[str], run_input: bytes) -> Submitted:
+        settings = self._settings
+        return self._state.scripts.submit(
+            run=start.run,
+            plan=plan,
+            name=start.graph.name,
+            process_id=start.graph.process_id,
+            queue=settings.queue,
+            queues=[queue or settings.queue for queue in queues],
+            retention_ms=int(settings.retention_s * 1000),
+            total=len(start.plan),
+            canvas=start.canvas,
+            held=start.held,
+            parked=start.parked,
+            asked=start.asked,
+            deadline_ms=max(1, int(start.deadline_s * 1000)) if start.deadline_s else 0,
+            most_open=settings.max_open_runs,
+            values=[run_input],
+        )
+
+
+def digest_of(*parts: str | bytes) -> str:
+    """Give 32 characters that differ if any of the parts does."""
+    texts = (part if isinstance(part, bytes) else part.encode() for part in parts)
+    return hashlib.sha256(b"\0".join(hashlib.sha256(text).digest() for text in texts)).hexdigest()[:32]
+
+
+def _check_portable(graph: Graph) -> None:
+    for step in graph.steps.values():
+        if not step.processor.is_portable:
+            raise UnknownProcessorError(
+                f"node {step.path!r}: no worker can rebuild its processor {step.processor.key!r}; define it at the top"
+                " of a module, and keep nothing in it that is not plain data"
+            )
