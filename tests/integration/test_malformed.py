@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from flowq.runtime.transport import quarantine
 from flowq.standalone import EmbeddedContext
 from flowq.testing import wait_until
-from flowq.testing.fleet import fleet
 from flowq.testing.keyspace import clear
 from tests.conformance.engines.flows import maps
 from tests.conformance.transport.garbage import garbage
+from tests.integration.eager_fleets import client_of, eager, pids
 
 ITEMS = 50_000 if os.environ.get("FLOWQ_THOROUGH") else 5_000
 BATCH = 250
@@ -24,7 +23,7 @@ SEED = int(os.environ.get("FLOWQ_SEED") or random.randrange(2**32))
 
 @pytest.fixture(scope="module", params=["prefork", "solo", "threads"])
 def workers(request) -> Iterator[EmbeddedContext]:
-    with fleet(2, [maps], settings={"renew_s": 0.3, "sweep_s": 0.3}, pool=request.param) as started:
+    with eager(pool=request.param) as started:
         yield started
 
 
@@ -32,14 +31,6 @@ def workers(request) -> Iterator[EmbeddedContext]:
 def context(workers) -> Iterator[EmbeddedContext]:
     yield workers
     clear(workers)
-
-
-def client_of(context: EmbeddedContext) -> Any:
-    return context.service("state").client
-
-
-def pids(context: EmbeddedContext) -> list[int]:
-    return [worker.pid for worker in context.workers.processes if worker.alive]
 
 
 @pytest.mark.timeout(1800)

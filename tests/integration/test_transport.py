@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,21 +17,21 @@ from celery import Celery
 
 from flowq import FlowContext, Settings
 from flowq.runtime.app import make_app
-from flowq.standalone import EmbeddedContext, EmbeddedServer
+from flowq.runtime.transport import quarantine
+from flowq.standalone import EmbeddedContext, EmbeddedServer, WorkerProcesses
 from flowq.testing import wait_until
-from flowq.testing.fleet import fleet
 from flowq.testing.keyspace import clear
 from tests.conformance.engines.flows import maps
 from tests.integration import interop_fleets
+from tests.integration.eager_fleets import client_of, consumers, eager, pids
 
-EAGER = {"renew_s": 0.3, "sweep_s": 0.3}
 AWAY_S = 30 if os.environ.get("FLOWQ_THOROUGH") else 3
 BACK_S = 10
 
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[EmbeddedContext]:
-    with fleet(2, [maps], settings=EAGER) as started:
+    with eager() as started:
         yield started
 
 
@@ -35,14 +39,6 @@ def workers() -> Iterator[EmbeddedContext]:
 def context(workers) -> Iterator[EmbeddedContext]:
     yield workers
     clear(workers)
-
-
-def client_of(context: FlowContext) -> Any:
-    return context.service("state").client
-
-
-def consumers(context: FlowContext) -> list[bytes]:
-    return list(client_of(context).zrange("_flowq.consumers", 0, -1))
 
 
 def test_it_is_what_workers_use(context):
@@ -60,7 +56,7 @@ def test_remote_control_goes_on(context):
 
 
 def test_a_worker_that_leaves_leaves_nothing(server):
-    with fleet(1, [maps], server=server) as context:
+    with eager(1, server=server) as context:
         wait_until(lambda: len(consumers(context)) == 1)
         context.workers.stop()  # SIGTERM
         assert consumers(context) == []
@@ -89,7 +85,7 @@ def test_workers_of_both_transports_share_a_queue(server):
 
 def test_a_worker_is_killed_with_messages_in_its_hands(server):
     """A message of a team's own: no sweep of flowq's would send it again."""
-    with fleet(2, [maps], settings=EAGER, server=server) as context:
+    with eager(server=server) as context:
         client, app = client_of(context), context.celery_app
         later: dict[str, Any] = {"queue": "flowq", "countdown": 3600, "ignore_result": True}
         for _ in range(20):
@@ -115,16 +111,16 @@ def one_consumer_holds_all(client: Any, count: int) -> bytes | None:
 
 @pytest.mark.parametrize("away_s", [0, AWAY_S])
 def test_redis_goes_away_and_comes_back(server, away_s):
-    with fleet(2, [maps], settings=EAGER, server=server) as context:
+    with eager(server=server) as context:
         assert maps.chained.submit(4, context=context).result(30).output == 54
-        app, before = context.celery_app, [worker.pid for worker in context.workers.processes if worker.alive]
+        app, before = context.celery_app, pids(context)
         server.kill()
         time.sleep(away_s)  # the length of the outage is what is tested
         server.restart()
         with app.connection_for_write() as connection:
             wait_until(lambda: len(taking(connection, context)) == 2, BACK_S, lambda: taking(connection, context))
         assert maps.chained.submit(4, context=context).result(30).output == 54
-        assert [worker.pid for worker in context.workers.processes if worker.alive] == before
+        assert pids(context) == before
 
 
 def taking(connection: Any, context: FlowContext) -> list[str]:
@@ -146,3 +142,86 @@ def test_other_brokers_and_other_apps_are_left_alone(server):
         found = conf(**given)
         assert found.broker_url == given["broker_url"]
         assert (found.broker_transport, found.worker_consumer) == (stock.broker_transport, stock.worker_consumer)
+
+
+# ── an app that a team has ────────────────────────────────────────────────────────────────────────────────────────────
+
+PAGE = Path(__file__).parents[2] / "docs" / "celery.md"
+
+DEADLY = """
+import os
+import signal
+from pathlib import Path
+from team import app, context
+
+app.conf.broker_transport_options = {"dead_s": 1}
+
+@app.task(acks_late=True)
+def act(what, log):
+    if what == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    with Path(log).open("a") as file:
+        file.write(what + "\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The app that the documentation shows, and a task of its own that may end whichever process runs it."""
+    shown = re.search(r"```python\n(# team\.py\n.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    assert shown
+    place = tmp_path_factory.mktemp("team")
+    (place / "team.py").write_text(shown[1])
+    (place / "team_deadly.py").write_text(DEADLY)
+    with EmbeddedServer() as server, pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(place))
+        env = {"TEAM_BROKER": server.url, "FLOWQ_STATE_URL": server.redis_url, "FLOWQ_INCLUDE": "team_deadly"}
+        for name, value in env.items():
+            patch.setenv(name, value)
+        module = importlib.import_module("team_deadly")
+        yield module
+        module.context.close()
+        module.app.close()
+        for name in ("team", "team_deadly"):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_a_teams_app_chooses_it_in_two_lines(team, pool):
+    own, doubled = sys.modules["team"].own, sys.modules["team"].doubled
+    with interop_fleets.workers(team.context, [interop_fleets.of_app("team_deadly", "-P", pool)], {}):
+        wait_until(lambda: consumers(team.context), 10)
+        own.apply_async((1,), ignore_result=True)
+        handles = [doubled.submit(x, dispatch=dispatch) for x in range(10) for dispatch in ("pull", "canvas")]
+        assert [handle.result(30).output for handle in handles] == [4 * x for x in range(10) for _ in range(2)]
+        wait_until(lambda: client_of(team.context).llen("celery") == 0 and held(client_of(team.context)) == [], 10)
+
+
+@pytest.mark.timeout(240)
+def test_a_task_that_ends_its_whole_worker_is_set_aside_in_the_end(team, tmp_path):
+    """Five workers die of it. Those that waited beside it are handled, and so is a flow."""
+    log, client, act = tmp_path / "acts", client_of(team.context), team.act
+    command = interop_fleets.of_app("team_deadly", "-P", "solo")
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    good = [f"good-{number}" for number in range(6)]
+    for what in (*good[:2], "dies", *good[2:]):
+        act.apply_async((what, str(log)), ignore_result=True)
+    deaths = 0
+    with WorkerProcesses(1, command, ready=set, env={"PYTHONPATH": path}) as workers:
+        while True:
+            (worker,) = workers.processes
+            wait_until(lambda: not worker.alive or client.llen("celery:quarantine") == 1, 30, worker.log_tail)  # noqa: B023
+            if worker.alive:
+                break
+            deaths += 1
+            assert deaths <= 5
+            workers.restart(1)
+        assert deaths == 5
+        (entry,) = quarantine.read(client, "celery:quarantine")
+        assert entry.task.startswith("team_deadly.act ")
+        assert sys.modules["team"].doubled.submit(3).result(60).output == 12
+        wait_until(lambda: sorted(log.read_text().split()) == good, 30, log.read_text)
+        assert quarantine.put_back(client, "celery:quarantine", entry)
+        wait_until(lambda: not worker.alive, 30)  # it is tried again, as it was sent
+        assert f"(task {entry.task})" in worker.log_tail(1000)
+    client.delete(*client.keys("celery*"), *client.keys("_flowq*"))  # else it ends the next test's worker, too

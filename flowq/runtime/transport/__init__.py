@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES
@@ -35,14 +36,18 @@ def register() -> None:
 
 
 def celery_conf(broker_url: str) -> dict[str, Any]:
-    """Give the Celery configuration that selects this transport for a broker; empty if the broker is no Redis."""
+    """Give the Celery configuration that selects this transport for a broker; empty if the broker is no Redis.
+
+    Of Sentinel, the master's name may stand in the address, ``sentinel://one:26379;sentinel://two:26379/NAME/0``, as
+    well as in Celery's ``broker_transport_options``.
+    """
     scheme, _, rest = broker_url.partition("://")
     if scheme in ("redis", "rediss"):
         conf: dict[str, Any] = {"broker_url": broker_url, "broker_transport": "flowq"}
         if scheme == "rediss" and "ssl_" not in rest:
             conf["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     elif scheme == "sentinel":
-        conf = {"broker_url": broker_url, "broker_transport": "flowq-sentinel"}
+        conf = {"broker_url": _sentinels(broker_url), "broker_transport": "flowq-sentinel"}
     elif scheme in ("redis+socket", "unix"):
         # kombu reads the transport from what precedes the plus sign, whatever else is said.
         conf = {"broker_url": f"flowq-socket+socket://{rest.replace('db=', 'virtual_host=')}"}
@@ -50,3 +55,12 @@ def celery_conf(broker_url: str) -> dict[str, Any]:
         return {}
     register()
     return {**conf, "worker_consumer": _CONSUMER}
+
+
+def _sentinels(url: str) -> str:
+    """Move the path of the last address to the first, where kombu reads it."""
+    first, *others = url.split(";")
+    path = "".join(urlsplit(address).path.rstrip("/") for address in (first, *others)[-1:])
+    if not others or not path:
+        return url
+    return ";".join([f"{first.rstrip('/')}{path}", *others[:-1], others[-1].removesuffix(path)])

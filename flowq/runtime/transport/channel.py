@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from queue import Empty
 from typing import Any
@@ -18,7 +19,16 @@ from kombu.transport import redis as stock
 from flowq.runtime.transport.envelope import Payload, Taken, open_envelope
 from flowq.runtime.transport.keeper import Keeper
 from flowq.runtime.transport.quarantine import Quarantine
-from flowq.runtime.transport.recovery import Books, beat, forget, give_back, give_back_all, held
+from flowq.runtime.transport.recovery import (
+    Books,
+    Limit,
+    beat,
+    forget,
+    give_back,
+    give_back_all,
+    give_back_of_dead,
+    held,
+)
 from flowq.runtime.transport.shapes import Malformed
 from flowq.runtime.transport.taker import Bell, Lists, Taker
 from flowq.runtime.transport.unacked import Message, QoS
@@ -32,6 +42,12 @@ _SentinelChannel: Any = stock.SentinelChannel
 _REFUSED_PAUSE_S = 0.25
 """After Redis has refused a command (no memory, a key of another type): it is asked again, but not without end."""
 
+_SUSPECT_DEATHS = 2
+"""After so many deaths a message is taken alone: else those beside it would be counted, and set aside, with it."""
+
+_SUSPECT_S = 5.0
+"""But not for longer: what ends its worker mostly does so at once, and a long task must not keep others away."""
+
 
 class Taking:
     """The part of a channel that takes messages: to be mixed into one of kombu's channels for Redis."""
@@ -39,12 +55,21 @@ class Taking:
     Message = Message
     dead_s = 15.0
     """A consumer that was silent for so long is dead: others move back what it has taken."""
+    max_deaths = 5
+    """A message is set aside when so many of its consumers have died, each less than an hour after the one before."""
     max_message_bytes = 16 * 1024 * 1024
     quarantine_items = 1000
     quarantine_item_bytes = 64 * 1024
     quarantine_ttl_s = 7 * 24 * 3600.0
 
-    OPTIONS = ("dead_s", "max_message_bytes", "quarantine_items", "quarantine_item_bytes", "quarantine_ttl_s")
+    OPTIONS = (
+        "dead_s",
+        "max_deaths",
+        "max_message_bytes",
+        "quarantine_items",
+        "quarantine_item_bytes",
+        "quarantine_ttl_s",
+    )
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         self.consumer = os.urandom(8).hex()
@@ -54,7 +79,9 @@ class Taking:
         super().__init__(*args, **kwargs)
         self.QoS = QoS  # also with ack_emulation=False, which is for speed, and loses messages
         self._books = Books.under(self.global_keyprefix, self.dead_s)
-        self._quarantine = Quarantine(self.quarantine_items, self.quarantine_item_bytes, self.quarantine_ttl_s)
+        limits = (self.quarantine_items, self.quarantine_item_bytes, self.quarantine_ttl_s)
+        self._quarantine = Quarantine(*limits, sep=self.sep)
+        self._limit = Limit(self._quarantine, self.max_deaths, message_bytes=self.max_message_bytes)
         self._pool_of_wire = self.pool
         self._wire = Wire(self.pool)
         self._taker = Taker(self._wire, self.brpop_timeout)
@@ -126,6 +153,8 @@ class Taking:
         payload = self._opened(taken, queue)
         if payload is None:
             raise Empty
+        if taken.deaths >= _SUSPECT_DEATHS:
+            self.qos.take_none_beside(payload["properties"]["delivery_tag"], _SUSPECT_S)
         if queue in self._unacknowledged:
             self.settle(taken)
         try:
@@ -136,7 +165,7 @@ class Taking:
             raise redis.ConnectionError(str(error)) from error
         except Exception as error:  # kombu and Celery would end the worker; a KeyError passes for a lost connection
             logger.debug("delivering a message", exc_info=True)
-            self._set_aside(taken, queue, f"its consumer raised {type(error).__name__}: {error}")
+            self._quarantine.put(self._wire, taken, f"its consumer raised {type(error).__name__}: {error}")
             self.qos.ack(payload["properties"]["delivery_tag"])
 
     def _receive_one(self: Any, client: Any) -> Any:
@@ -172,7 +201,7 @@ class Taking:
         try:
             payload = open_envelope(taken, self.max_message_bytes)
         except Malformed as error:
-            self._set_aside(taken, queue, str(error))
+            self._quarantine.put(self._wire, taken, str(error))
             return None
         properties = payload["properties"]
         info = properties["delivery_info"] = dict(properties.get("delivery_info") or {})
@@ -181,9 +210,6 @@ class Taking:
         if properties["delivery_tag"] in self.qos._delivered:  # sent twice: both are in flight
             properties["delivery_tag"] = os.urandom(16).hex()
         return payload
-
-    def _set_aside(self: Any, taken: Taken, queue: str, reason: str) -> None:
-        self._quarantine.put(self._wire, f"{self.global_keyprefix}{queue}:quarantine", taken, reason)
 
     # --- acknowledging ------------------------------------------------------------------------------------------
 
@@ -199,7 +225,7 @@ class Taking:
 
     def give_back(self: Any, taken: Taken, *, first: bool) -> None:
         """Put a message back into its queue."""
-        give_back(self._wire, self._books, taken.held, taken.source, taken.raw, first=first)
+        give_back(self._wire, taken.held, taken.source, taken.raw, first=first)
 
     # --- coming and going ---------------------------------------------------------------------------------------
 
@@ -218,8 +244,12 @@ class Taking:
         keeper.stop()
         try:
             if not self._lost:
-                give_back_all(self._wire, self._books, self.consumer, sorted(keeper.sources), must_be_dead=False)
-                forget(self._wire, self._books, self.consumer, sorted(keeper.sources))
+                here = (self.consumer, sorted(keeper.sources))
+                if _is_failure(sys.exception()):
+                    give_back_of_dead(self._wire, self._books, self._limit, *here, must_be_dead=False)
+                else:
+                    give_back_all(self._wire, *here)
+                forget(self._wire, self._books, *here)
         except (*BROKEN, redis.RedisError) as error:
             self._lost = True
             logger.warning("messages could not be given back (%s): others will do so in %g s", error, self.dead_s)
@@ -235,7 +265,7 @@ class Taking:
         if self._keeper is None:
             self._wire.open()
             bell = Bell(self._pool_of_wire) if len(sources) > 1 else None
-            self._keeper = Keeper(self.consumer, self._books, self._wire, self._taker, bell)
+            self._keeper = Keeper(self.consumer, self._books, self._limit, self._wire, self._taker, bell)
             self._keeper.sources = sources
             self._keeper.start()
         else:
@@ -282,6 +312,11 @@ class Taking:
     def _queue_of(self: Any, source: str) -> str:
         queue: str = source.removeprefix(self.global_keyprefix).rsplit(self.sep, 1)[0]
         return queue
+
+
+def _is_failure(error: BaseException | None) -> bool:
+    """Tell whether a process that ends while it handles this error dies of what it was at, as from lack of memory."""
+    return isinstance(error, Exception) and not isinstance(error, (*BROKEN, redis.RedisError, OperationalError))
 
 
 class Channel(Taking, _Channel):  # type: ignore[misc]

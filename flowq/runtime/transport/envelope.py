@@ -20,6 +20,9 @@ from flowq.runtime.transport.shapes import Malformed, check_properties, check_ta
 MAX_DEPTH = 300
 """Levels of nesting. Celery pickles what it has decoded, and Python's stack ends at some 900 levels of that."""
 
+DEATH = b"\t"
+"""Stands before a message once for each consumer that has died with it in its hands; JSON allows it there."""
+
 _JSON = "application/json"
 _BYTES_AS_THEY_ARE = ("binary", "ascii-8bit")  # kombu's words for "do not decode"
 
@@ -30,6 +33,11 @@ class Taken(NamedTuple):
     raw: bytes
     source: str
     held: str
+
+    @property
+    def deaths(self) -> int:
+        """How many of its consumers have died lately."""
+        return len(self.raw) - len(self.raw.lstrip(DEATH))
 
 
 class Payload(dict[str, Any]):
@@ -76,6 +84,9 @@ def _open(taken: Taken, max_bytes: int) -> Payload:
     if not isinstance(properties, dict) or not isinstance(headers, dict):
         raise Malformed("no properties" if properties is None else "properties and headers must be JSON objects")
     check_properties(properties, headers)
+    if taken.deaths:  # marked as kombu does
+        headers["redelivered"] = True
+        properties["delivery_info"] = {**(properties.get("delivery_info") or {}), "redelivered": True}
     kind, encoding = _text(envelope, "content-type"), _text(envelope, "content-encoding")
     if encoding is not None and encoding.lower() not in _BYTES_AS_THEY_ARE:
         _check_encoding(encoding)

@@ -9,7 +9,7 @@ from collections import deque
 
 from redis import RedisError
 
-from flowq.runtime.transport.recovery import Books, beat, recover
+from flowq.runtime.transport.recovery import Books, Limit, beat, recover
 from flowq.runtime.transport.taker import Bell, Taker
 from flowq.runtime.transport.wire import BROKEN, Wire
 
@@ -23,13 +23,14 @@ _PAUSE_S = 0.2  # after an error of the connection
 class Keeper(threading.Thread):
     """One thread for each consumer, so that one whose event loop is held up by a task still counts as living."""
 
-    def __init__(self, consumer: str, books: Books, wire: Wire, taker: Taker, bell: Bell | None) -> None:
+    def __init__(self, consumer: str, books: Books, limit: Limit, wire: Wire, taker: Taker, bell: Bell | None) -> None:
         super().__init__(name=f"flowq-keeper-{consumer}", daemon=True)
         self.sources: frozenset[str] = frozenset()
         """The lists that this consumer takes from."""
         self.owed: deque[tuple[str, bytes]] = deque()
         """Acknowledgements that could not be sent."""
         self._consumer, self._books, self._wire, self._taker, self._bell = consumer, books, wire, taker, bell
+        self._limit = limit
         self._every_s = books.dead_ms / 1000 / _BEATS_PER_DEATH
         self._over = threading.Event()
         self._heard = self._since = time.monotonic()
@@ -74,7 +75,7 @@ class Keeper(threading.Thread):
         if now - self._since > self._books.dead_ms / 1000:
             for consumer, sources in dead:
                 if consumer != self._consumer:
-                    recover(self._wire, self._books, consumer, sources)
+                    recover(self._wire, self._books, self._limit, consumer, sources)
 
     def _listen(self, timeout_s: float) -> None:
         if self._bell is None or self._taker.deaf:

@@ -6,6 +6,7 @@ from typing import Any
 
 from kombu.transport import redis as stock
 
+from flowq.core.errors import FlowqError
 from flowq.runtime.transport.channel import Channel, SentinelChannel
 
 _Transport: Any = stock.Transport  # kombu has next to no types
@@ -40,12 +41,31 @@ class SocketTransport(Transport):
         return f"redis+{uri}"
 
 
+class NoMasterError(FlowqError):
+    """Of a broker behind Sentinel, nobody has said what the sentinels call it."""
+
+
 class SentinelTransport(Transport, _SentinelTransport):  # type: ignore[misc]
-    """For sentinel://."""
+    """For sentinel://, whose path may name the master before the database: /NAME or /NAME/0.
+
+    Raises:
+        NoMasterError: neither the address nor the transport options name it.
+    """
 
     Channel = SentinelChannel
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
+        name, _, database = str(client.virtual_host or "").strip("/").rpartition("/")
+        if not name and not database.isdecimal():
+            name, database = database, ""
+        if name:
+            client.virtual_host = database or "0"
+            client.transport_options = {"master_name": name, **client.transport_options}
+        if not client.transport_options.get("master_name"):
+            raise NoMasterError(
+                "the broker's address sentinel://… does not say what the sentinels call the master: write"
+                " sentinel://HOST:26379/NAME/0, or set broker_transport_options={'master_name': NAME}"
+            )
         # redis-py asks all the sentinels itself; kombu's own failover would go to the transport that an address names.
         client.cycle = None
         super().__init__(client, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from kombu.transport import virtual
@@ -29,6 +30,20 @@ class Message(_Message):  # type: ignore[misc]
 
 class QoS(_QoS):  # type: ignore[misc]
     """Acknowledges by removing a message from the list of those that its consumer has taken."""
+
+    _suspect: tuple[str, float] = ("", 0.0)
+
+    def take_none_beside(self, delivery_tag: str, for_s: float) -> None:
+        """Take nothing more until a message is acknowledged, but for so long at most: it may end this process."""
+        self._suspect = delivery_tag, time.monotonic() + for_s
+
+    def can_consume(self) -> bool:
+        tag, until = self._suspect
+        if until:
+            if tag in self._delivered and tag not in self._dirty and time.monotonic() < until:
+                return False
+            self._suspect = "", 0.0
+        return bool(super().can_consume())
 
     def ack(self, delivery_tag: str) -> None:
         message = self._delivered.get(delivery_tag)

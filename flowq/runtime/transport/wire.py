@@ -22,7 +22,8 @@ def _read(name: str) -> Script:
     return Script(source, sha1(source.encode()).hexdigest())  # noqa: S324 # what EVALSHA asks for
 
 
-TAKE, BEAT, GIVE_BACK, BURY, QUARANTINE = map(_read, ("take", "beat", "give_back", "bury", "quarantine"))
+TAKE, BEAT, GIVE_BACK, RECOVER, BURY = map(_read, ("take", "beat", "give_back", "recover", "bury"))
+QUARANTINE, PUT_BACK = map(_read, ("quarantine", "put_back"))
 
 BROKEN = (redis.ConnectionError, redis.TimeoutError, OSError)
 """What a connection raises that is of no use any more."""
