@@ -17,7 +17,12 @@ class Beacon(threading.Thread):
     """Says every few seconds that this worker is there, and at the end goodbye; takes its turn at the fleet's sweep."""
 
     def __init__(
-        self, context: FlowContext, worker: str, queues: list[str], slots: int, look: Callable[[], None]
+        self,
+        context: FlowContext,
+        worker: str,
+        queues: list[str],
+        slots: Callable[[], int],
+        look: Callable[[], None],
     ) -> None:
         super().__init__(name="flowq-beacon", daemon=True)
         self._context = context
@@ -34,7 +39,8 @@ class Beacon(threading.Thread):
             pause = settings.sweep_s
             try:
                 self._look()
-                send(self._context, self._scripts.register(worker=self._worker, queues=self._queues, slots=self._slots))
+                slots = self._slots()
+                send(self._context, self._scripts.register(worker=self._worker, queues=self._queues, slots=slots))
                 # A little under the period, so that a fleet of one does not find its own lock still there.
                 swept = self._scripts.sweep(worker=self._worker, every_ms=int(settings.sweep_s * 900))
                 send(self._context, swept.messages)

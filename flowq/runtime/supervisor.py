@@ -98,21 +98,30 @@ class Supervisor(threading.Thread):
         self._left = False
         self._over = 0.0
         """When what still ran was handed back; 0: it was not."""
-        self._stopped = threading.Event()
+        self._turn = threading.Event()
+        """Set: look now."""
+        self._stopped = False
         self._saw_death = float("-inf")
         self.dead: set[int] = set()
         """Children that were found dead, until the pool has noticed that, too."""
 
     def run(self) -> None:
         most_s = min(LOOK_S, self._renew_s)  # a lease may be shorter than the one
-        while not self._stopped.wait(AGAIN_S if time.monotonic() - self._saw_death < RESTLESS_S else most_s):
+        while not self._stopped:
+            self._turn.wait(AGAIN_S if time.monotonic() - self._saw_death < RESTLESS_S else most_s)
+            self._turn.clear()
             try:
                 self.look(time.monotonic())
             except Exception:
                 logger.exception("the pool's processes could not be looked after; that is tried again")
 
+    def look_soon(self) -> None:
+        """Look at once: a child has died. Waits for nothing."""
+        self._turn.set()
+
     def stop(self) -> None:
-        self._stopped.set()
+        self._stopped = True
+        self._turn.set()
 
     def look(self, now: float) -> None:
         """See how the children fare, and do what is to be done about it."""
@@ -128,6 +137,9 @@ class Supervisor(threading.Thread):
         working = [seat for seat, life in fares if life is Life.ALIVE and seat.is_busy]
         if working and now - self._vouched >= self._renew_s:
             self._vouch(working, now)
+        for seat, _ in fares:
+            if not seat.is_busy:  # it holds nothing that it could be asked about
+                self._ask_no_more(seat)
         for seat in working:
             self._enforce(seat, now)
 
@@ -164,6 +176,12 @@ class Supervisor(threading.Thread):
             if mine:
                 seat.is_asked = True
                 self._asked.setdefault(seat.number, now)
+            else:  # it has heeded what it was asked, or ended it before it was
+                self._ask_no_more(seat)
+
+    def _ask_no_more(self, seat: Seat) -> None:
+        seat.is_asked = False
+        self._asked.pop(seat.number, None)
 
     def _enforce(self, seat: Seat, now: float) -> None:
         """End a child that does not heed what it was told."""

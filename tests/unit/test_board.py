@@ -456,3 +456,29 @@ def test_a_worker_without_children_is_left_only_when_its_time_is_over():
     assert pool.look() == [("leave",)]
     assert pool.look() == []
     assert pool.look(CANCEL_GRACE_S) == [("escape",)]
+
+
+def test_a_child_that_heeded_what_it_was_asked_is_not_killed_for_it_later():
+    """However often its own keeper renews: it need not have seen the mark to have heeded it."""
+    pool = Pool()
+    seat = pool.child("a")
+    seat.finish()  # what runs now is in a thread
+    pool.lost = [f"{'a' * 16} {LEASE}"]
+    pool.look()
+    pool.lost = []
+    assert [said[0] for said in pool.look(5)] == ["vouch"]
+    assert not seat.is_asked
+    assert pool.look(CANCEL_GRACE_S) == []
+
+
+def test_nor_is_one_that_had_ended_what_it_was_asked_about():
+    pool = Pool()
+    seat = pool.child("a")
+    seat.finish()
+    pool.lost = [f"{'a' * 16} {LEASE}"]
+    pool.look()
+    seat.is_busy = False
+    pool.lost = []
+    assert pool.look(CANCEL_GRACE_S + 0.1) == []
+    seat.is_busy = True  # the next drain has begun, and no attempt of it
+    assert pool.look(0.1) == []
