@@ -185,7 +185,7 @@ class Scripts:
         self._settings = settings
         self._prefix = settings.prefix
         self._loaded = {name: _loaded(client, name) for name in _SOURCES}
-        self._callers = Callers()
+        self._pid, self._callers = os.getpid(), Callers()
         self.unanswered = float("-inf")
         """When the last call was given up without a reply, by ``time.monotonic()``: what it did is not known."""
         # Who lives renews within this time after the server has come back.
@@ -331,6 +331,8 @@ class Scripts:
         return _text(self._run("forget", locals()))
 
     def _run(self, name: str, given: dict[str, Any], values: Sequence[bytes | str] = ()) -> Any:
+        if self._pid != os.getpid():  # forked: its calls must not be taken for repetitions of its parent's
+            self._pid, self._callers, self.holder = os.getpid(), Callers(), os.urandom(8).hex()
         header = {field: given[field] for field in _HEADERS[name]}
         header |= self._settings_ms | {"call": f"{self.holder}.{self._callers.next()}", "holder": self.holder}
         header["wake_ms"] = int(WAKE_S * 1000)

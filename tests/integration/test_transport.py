@@ -75,12 +75,19 @@ def test_workers_of_both_transports_share_a_queue(server):
     plain = interop_fleets.including(maps.__name__)
     commands = [["env", f"FLOWQ_TRANSPORT={transport}", *plain] for transport in ("flowq", "celery")]
     for transport in ("flowq", "celery"):
-        with closing(FlowContext(Settings(**given, transport=transport))) as context:
-            with interop_fleets.workers(context, commands, env):
-                handles = [maps.run_time_list.submit(40, context=context) for _ in range(4)]
-                results = [handle.result(30) for handle in handles]
-            ran = {(node.worker or "").partition("@")[0] for result in results for node in result.nodes.values()}
-            assert ran == {"w1", "w2"}
+        with (
+            closing(FlowContext(Settings(**given, transport=transport))) as context,
+            interop_fleets.workers(context, commands, env),
+        ):
+            ran: set[str] = set()
+            while ran != {"w1", "w2"}:  # one may be quick enough to leave the other none
+                ran |= who_runs(context)
+
+
+def who_runs(context: FlowContext) -> set[str]:
+    handles = [maps.run_time_list.submit(40, context=context) for _ in range(4)]
+    nodes = [node for handle in handles for node in handle.result(30).nodes.values()]
+    return {(node.worker or "").partition("@")[0] for node in nodes}
 
 
 def test_a_worker_is_killed_with_messages_in_its_hands(server):

@@ -20,9 +20,10 @@ from flowq.runtime.reopening import blockers, reopen
 from flowq.runtime.state import Record, State
 from tests.property.calls import Changes
 from tests.property.choices import one_of, some_of
+from tests.property.faults import PAST_MS
 from tests.property.reference import Ending
 from tests.property.runs import DELAY_MS, Run
-from tests.property.twin import MOST_STEPS, PAST_MS, Twin, random_twin
+from tests.property.twin import MOST_STEPS, Twin, random_twin
 
 MOST_LIVES = 3
 """Of a run."""

@@ -5,6 +5,7 @@ The work is done by a worker in this very thread, on a clock that the test sets:
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from contextlib import ExitStack
 from typing import Any, NamedTuple, Self
@@ -68,6 +69,7 @@ class Survivor:
         self._zombie = Scripts(self.client, self.context.settings)
         self._zombie._loaded = self._state.scripts._loaded
         self._zombie.holder = self._recording.holder
+        self._zombie._callers.next = (f"zombie.{number}" for number in itertools.count()).__next__  # type: ignore[method-assign]
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,7 @@
 -- A call whose reply was lost is repeated by the client, word for word, and gives the same again. Each thread that calls
 -- numbers its calls ("<caller>.<number>"), so that one key for each is enough. A number below the last one is a repetition
 -- that comes too late: nobody reads its reply, and nothing is done for it.
-local KEPT_MS = 120000 -- longer than any client goes on trying
+local KEPT_MS = 60000 -- longer than a client goes on trying
 local caller, number = string.match(header.call, '^(.*)%.(%d+)$')
 
 -- What is kept of a reply: of its claims, by which they are found again.
