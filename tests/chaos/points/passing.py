@@ -14,6 +14,7 @@ import signal
 import struct
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,7 +119,8 @@ class _Orders:
         elif victim == TREE:
             os.killpg(os.getpgrp(), signal.SIGKILL)
         else:
-            os.kill(server, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # whoever mends has been quicker, and has killed it
+                os.kill(server, signal.SIGKILL)
             return
         signal.pause()
 
