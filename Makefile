@@ -36,8 +36,8 @@ lint: setup ## Check style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## Compare flowq with hand-written Celery canvases, in minutes (BENCH=--help lists what else there is)
-	$(BIN)/python -m tests.bench.compare $(BENCH)
+bench: setup ## Compare flowq with hand-written canvases and the limit; growth, scaling (BENCH=--full; BENCH=--help)
+	$(BIN)/python -m tests.bench $(BENCH)
 
 chaos: setup ## Kill, stop and restart workers and Redis under runs, beside bare Celery (CHAOS_LONG=1: 500 runs; CHAOS=--help)
 	$(BIN)/python -m tests.chaos $(CHAOS)

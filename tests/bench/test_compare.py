@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from typer import BadParameter
 
+from tests.bench.compare.__main__ import chosen
+from tests.bench.compare.bodies import heavy, number_of
 from tests.bench.compare.celery_peer import TunedCeleryPeer
+from tests.bench.compare.competitors import USUAL, others
 from tests.bench.compare.flowq_peer import FlowqPeer
+from tests.bench.compare.graph import INPUT, call, graph_of, inputs_of
+from tests.bench.compare.limit_peer import LimitPeer
 from tests.bench.compare.measure import Measurement, WrongResult, measure
-from tests.bench.compare.peer import Job, Peer
-from tests.bench.compare.report import cpu_ms_per_node, ms_per_node, notes, table
-from tests.bench.compare.shapes import (
-    FULL,
-    QUICK,
-    Chains,
-    Diamonds,
-    FanIn,
-    Independent,
-    Layered,
-    Shape,
-    Tree,
-    Workload,
-)
+from tests.bench.compare.others.huey_peer import HueyPeer
+from tests.bench.compare.peer import Job, Laps, NotExpressible, Peer
+from tests.bench.compare.picture import picture
+from tests.bench.compare.report import cpu_ms_per_node, latencies, ms_per_node, notes, ratios, table, write_json
+from tests.bench.compare.shapes import Chains, Diamonds, FanIn, Independent, Layered, Shape, Tree
+from tests.bench.compare.workloads import FULL, QUICK, Workload
 
 TINY = (
     Workload("W1", "3 chains of 4", Chains(4, 3), times=2),
@@ -30,10 +32,12 @@ TINY = (
     Workload("W3", "20 independent", Independent(20)),
     Workload("W4", "layers, 5 × 4", Layered(5, 4), note="barriers"),
     Workload("W5", "tree of 8", Tree(8)),
-    Workload("W6", "3 diamonds at once", Diamonds(3)),
+    Workload("W6", "30 diamonds at once", Diamonds(30)),
+    Workload("W1", "a chain of 4, work", Chains(4, work="spin")),
+    Workload("W2", "fan-in of 4, 100 KB", FanIn(4, "heavy")),
 )
 TIMEOUT_S = 30.0
-PEERS = [TunedCeleryPeer(), FlowqPeer("canvas"), FlowqPeer("pull")]
+PEERS = [TunedCeleryPeer(), FlowqPeer("canvas"), FlowqPeer("pull"), LimitPeer(), LimitPeer(32)]
 
 
 class Idle(Peer):
@@ -41,7 +45,7 @@ class Idle(Peer):
 
     name = title = "idle"
 
-    def __init__(self, *given: list[int] | None) -> None:
+    def __init__(self, *given: list[int] | type[Exception] | None) -> None:
         self._given = iter(given)
         self.starts = 0
 
@@ -62,10 +66,16 @@ class Idle(Peer):
 
     def prepare(self, shape: Shape) -> Job:
         given = next(self._given)
+        if given is NotExpressible:
+            raise NotExpressible
 
-        def run() -> list[int]:
+        def run(laps: Laps) -> list[int]:
+            number = laps.begin()
             if given is None:
                 threading.Event().wait()
+            if isinstance(given, type):
+                raise given
+            laps.end(number)
             return given or []
 
         return run
@@ -84,12 +94,45 @@ def test_a_peer_runs_every_shape(found: list[Measurement], peer: Peer):
 
 
 def test_the_tables_have_all_figures(found: list[Measurement]):
+    titles = " | ".join(peer.title for peer in PEERS)
     for figure in (ms_per_node, cpu_ms_per_node):
         head, _, *rows = table(found, PEERS, "celery-tuned", figure).splitlines()
-        assert head == "|  | Celery canvas, tuned | flowq canvas | flowq pull |"
+        assert head == f"|  | {titles} |"
         assert len(rows) == len(TINY)
         assert all(row.count("×)") == len(PEERS) and "(1.00×)" in row for row in rows)
     assert "layers, 5 × 4: barriers" in notes(found, PEERS)
+    assert all(row.split(" | ")[4] == "1.00" for row in ratios(found, PEERS, "limit").splitlines()[2:])
+
+
+def test_runs_at_once_have_latencies(found: list[Measurement]):
+    _, _, *rows = latencies(found, PEERS).splitlines()
+    assert len(rows) == 1
+    assert rows[0].startswith("| W6 30 diamonds at once |")
+    assert rows[0].count(" / ") == len(PEERS)
+
+
+def test_each_run_has_its_own_latency():
+    laps = Laps()
+    first, second = laps.begin(), laps.begin()
+    laps.end(second)
+    between = laps.begin()
+    laps.end(first)
+    laps.end(between)
+    assert laps.seconds[1] < laps.seconds[0] > laps.seconds[2]
+
+
+def test_the_picture_is_drawn_of_what_there_is(found: list[Measurement]):
+    image = ElementTree.fromstring(picture(found, PEERS))
+    bars = [found for found in image.iter() if found.tag.endswith("rect")]
+    assert len(bars) == 1 + len(PEERS) + len(PEERS) * len(TINY), "background, legend and a bar for each figure"
+
+
+def test_json_has_every_round(found: list[Measurement], tmp_path: Path):
+    write_json(tmp_path / "found.json", {"machine": "one"}, found)
+    read = json.loads((tmp_path / "found.json").read_text())
+    assert read["facts"] == {"machine": "one"}
+    assert len(read["measurements"]) == len(found)
+    assert all(("run_p99_ms" in one) == (one["title"] == "30 diamonds at once") for one in read["measurements"])
 
 
 def test_a_wrong_result_is_an_error():
@@ -103,6 +146,49 @@ def test_what_fails_is_told_and_not_tried_again():
     assert [measurement.failed for measurement in found] == ["failed (0.1 s)"]
     assert peer.starts == 2, "what it left undone must not disturb the next run"
     assert "| W2 fan-in | failed (0.1 s) |" in table(found, [peer], "idle", ms_per_node)
+
+
+def test_an_error_is_told_and_so_is_what_cannot_be_said():
+    tree, fan_in = Workload("W5", "tree", Tree(4)), Workload("W2", "fan-in", FanIn(10))
+    peer = Idle(NotExpressible, RecursionError, [6])
+    found = measure([peer], [tree, fan_in], rounds=2, timeout_s=1)
+    assert [measurement.failed for measurement in found] == ["–", "failed (RecursionError)"]
+    assert [number for number in picture(found, [peer]).split(">") if number.startswith("failed (R")]
+    assert latencies(found, [peer]) == ""
+
+
+@pytest.mark.parametrize("workload", TINY, ids=lambda workload: workload.title)
+def test_plain_graphs_compute_the_shapes(workload: Workload):
+    graph = graph_of(workload.shape)
+    found: list[Any] = []
+    for given in inputs_of(workload.shape):
+        values: list[Any] = []
+        for node in graph.nodes:
+            before = [given[0] if upstream == INPUT else values[upstream] for upstream in node.upstreams]
+            values.append(call(node.body, before, node.constants))
+        found += [number_of(values[number]) for number in graph.results]
+    assert found == workload.shape.expected
+
+
+def test_a_heavy_value_is_weighed():
+    assert number_of(heavy(12)) == 12
+    with pytest.raises(ValueError, match="100000 characters, not 99999"):
+        number_of(heavy(12)[:-1])
+
+
+def test_peers_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(HueyPeer, "missing", lambda self: "pip install huey")
+    assert [peer.name for peer in chosen("limit,flowq-pull", "huey,limit")] == ["limit", "flowq-pull"]
+    assert "huey is left out: pip install huey" in capsys.readouterr().err
+    with pytest.raises(BadParameter, match="no such peers: nobody"):
+        chosen("nobody,limit", "")
+
+
+def test_every_other_peer_says_what_it_lacks():
+    for name, peer in others().items():
+        assert name == peer.name
+        assert name not in {usual.name for usual in USUAL}
+        assert peer.missing() == "" or peer.missing().startswith("pip install ")
 
 
 @pytest.mark.parametrize("workload", [*QUICK, *FULL], ids=lambda workload: workload.title)

@@ -5,25 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import redis
 from celery import Celery, chord, signals
 
-from tests.bench.compare.shapes import REACH, layered, value_of
-
-READY = "bench:ready"
-"""Where workers say that they are ready."""
-
-
-def inc(x: int, by: int = 1) -> int:
-    return x + by
-
-
-def one(number: int) -> int:
-    return number
-
-
-def total(numbers: list[int]) -> int:
-    return sum(numbers)
+from tests.bench.compare import bodies
+from tests.bench.compare.peer import say_ready
+from tests.bench.compare.shapes import REACH, layered
 
 
 def collect(values: list[Any]) -> list[Any]:
@@ -33,7 +19,7 @@ def collect(values: list[Any]) -> list[Any]:
 def value(before: list[Any], number: int, positions: list[int]) -> int:
     """Be a node of a layer: ``before`` is what the layer before gave, ``positions`` where the upstreams are in it."""
     values = flat(before) if before else []
-    return value_of(number, [values[position] for position in positions])
+    return bodies.value([values[position] for position in positions], number)
 
 
 def carry(before: list[Any]) -> list[int]:
@@ -78,8 +64,9 @@ def layer_of(app: Celery, layers: int, width: int, seed: int, index: int) -> lis
 def make_app(url: str) -> Celery:
     """Make an app with these tasks, on Celery's defaults."""
     app = Celery("bench", broker=url, backend=url, set_as_current=False)
-    for function in (inc, one, total, collect, value, carry, last):
-        app.task(function, name=function.__name__, shared=False)
+    for function in (*bodies.BODIES.values(), collect, value, carry, last):
+        if function is not bodies.value:
+            app.task(function, name=function.__name__, shared=False)
     app.task(layer, name=layer.__name__, shared=False, bind=True)
     return app
 
@@ -88,11 +75,10 @@ def main(url: str, *argv: str) -> None:
     """Run a worker."""
     app = make_app(url)
 
-    def say_ready(sender: Any, **_: Any) -> None:
-        with redis.Redis.from_url(url.replace("redis+socket://", "unix://").partition("?")[0]) as client:
-            client.sadd(READY, sender.hostname.partition("@")[0])
+    def on_ready(sender: Any, **_: Any) -> None:
+        say_ready(url.replace("redis+socket://", "unix://").partition("?")[0], sender.hostname.partition("@")[0])
 
-    signals.worker_ready.connect(say_ready)
+    signals.worker_ready.connect(on_ready)
     app.worker_main(argv)
 
 

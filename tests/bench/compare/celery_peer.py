@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
-import redis
 from celery import chain, chord, group
 
-from flowq.standalone import EmbeddedServer
-from flowq.standalone.workers import WorkerProcesses
 from tests.bench.compare import celery_app
-from tests.bench.compare.peer import Job, Peer, search_path
-from tests.bench.compare.shapes import Chains, Diamonds, FanIn, Independent, Layered, Shape, Tree
+from tests.bench.compare.bodies import named
+from tests.bench.compare.graph import inputs_of
+from tests.bench.compare.peer import Job, NotExpressible, ServedPeer, one_by_one
+from tests.bench.compare.shapes import Chains, Diamonds, FanIn, Independent, Layered, Shape, Sleeping, Tree
 
 
-class CeleryPeer(Peer):
+class CeleryPeer(ServedPeer):
     """Celery on its defaults: one worker with two prefork children."""
 
     name = "celery"
@@ -26,50 +26,51 @@ class CeleryPeer(Peer):
     count = 1
     argv: Sequence[str] = ("--concurrency", "2")
 
-    def start(self) -> None:
-        with ExitStack() as started:
-            self.server = started.enter_context(EmbeddedServer(appendonly=False))
-            self.client = started.enter_context(redis.Redis.from_url(self.server.redis_url))
-            self.app = started.enter_context(celery_app.make_app(self.server.url))
-            command = [sys.executable, "-m", celery_app.__name__, self.server.url, "worker", "--hostname", "{name}@%h"]
-            self.workers = WorkerProcesses(
-                self.count, [*command, *self.argv], ready=self._ready, env={"PYTHONPATH": search_path()}
-            )
-            started.enter_context(self.workers)
-            self.workers.wait_ready()
-            self._started = started.pop_all()
+    def command(self) -> Sequence[str]:
+        command = [sys.executable, "-m", celery_app.__name__, self.server.url]
+        return [*command, "worker", "--hostname", "{name}@%h", *self.argv]
+
+    def connect(self, started: ExitStack) -> None:
+        self.app = started.enter_context(celery_app.make_app(self.server.url))
 
     def stop(self) -> None:
-        self.workers.stop(grace_s=0)
         # Results unsubscribe when they are forgotten, which may be when the server has long been gone.
         self.app.backend.result_consumer.subscribed_to.clear()
-        self._started.close()
+        super().stop()
+
+    def tidy(self) -> None:
+        kept = list(self.client.scan_iter("celery-task-meta-*", count=1000))
+        if kept:
+            self.client.unlink(*kept)
 
     def prepare(self, shape: Shape) -> Job:
-        canvases = self.canvases(shape)
+        def start(canvas: Any) -> Callable[[], Any]:
+            result = canvas.apply_async()
+            return lambda: self.read(result)
 
-        def run() -> list[int]:
-            found = [self.read(result) for result in [canvas.apply_async() for canvas in canvases]]
-            return found[0] if isinstance(found[0], list) else found
-
-        return run
+        return one_by_one([partial(start, canvas) for canvas in self.canvases(shape)])
 
     def canvases(self, shape: Shape) -> list[Any]:
         """Write a shape as canvases."""
         match shape:
-            case Chains():
-                tasks = [self.inner("inc") for _ in range(shape.length - 2)]
-                return [chain(self.inner("inc", 0), *tasks, self.task("inc"), app=self.app) for _ in range(shape.count)]
-            case FanIn():
-                return [self.chord([self.inner("one", leaf) for leaf in range(shape.leaves)], self.task("total"))]
-            case Independent():
-                return [self.independent(shape.nodes)]
+            case Chains(length, count, work):
+                inc = named("inc", work)
+                tasks = [self.inner(inc) for _ in range(length - 2)]
+                first = [self.inner(inc, *given) for given in inputs_of(shape)]
+                return [chain(first[i], *tasks, self.task(inc), app=self.app) for i in range(count)]
+            case FanIn(leaves, work):
+                header = [self.inner(named("one", work), leaf) for leaf in range(leaves)]
+                return [self.chord(header, self.task(named("total", work)))]
+            case Independent(nodes, work):
+                return [self.independent(nodes, named("one", work))]
             case Layered():
                 return [self.layered(shape)]
             case Tree():
                 return [self.tree(shape.leaves)]
             case Diamonds():
                 return [self.diamond(number) for number in range(shape.count)]
+            case Sleeping():
+                raise NotExpressible  # as a canvas: it may be any graph
 
     def read(self, result: Any) -> Any:
         """Wait for a result."""
@@ -86,8 +87,8 @@ class CeleryPeer(Peer):
     def chord(self, header: list[Any], body: Any) -> Any:
         return chord(header, body, app=self.app)
 
-    def independent(self, nodes: int) -> Any:
-        return group([self.task("one", number) for number in range(nodes)], app=self.app)
+    def independent(self, nodes: int, body: str) -> Any:
+        return group([self.task(body, number) for number in range(nodes)], app=self.app)
 
     def layered(self, shape: Layered) -> Any:
         """Nest chords: each layer's waits for the whole layer before."""
@@ -110,9 +111,6 @@ class CeleryPeer(Peer):
         middle = group([self.inner("inc", by) for by in (1, 2, 3)], app=self.app)
         return chain(self.inner("inc", number), middle, self.task("total"), app=self.app)
 
-    def _ready(self) -> set[str]:
-        return {name.decode() for name in self.client.smembers(celery_app.READY)}
-
 
 class TunedCeleryPeer(CeleryPeer):
     """Celery at its fastest on two cores. What did not help: batched publishing, other prefetches, late acks."""
@@ -133,8 +131,8 @@ class TunedCeleryPeer(CeleryPeer):
     def inner(self, name: str, *args: Any) -> Any:
         return super().inner(name, *args).set(ignore_result=True)
 
-    def independent(self, nodes: int) -> Any:
-        return self.chord([self.inner("one", number) for number in range(nodes)], self.task("collect"))
+    def independent(self, nodes: int, body: str) -> Any:
+        return self.chord([self.inner(body, number) for number in range(nodes)], self.task("collect"))
 
     def layered(self, shape: Layered) -> Any:
         return self.task("layer", [], 0, shape.layers, shape.width, shape.seed)

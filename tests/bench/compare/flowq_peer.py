@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Literal
 
+import redis
+
+from flowq.client.client import Client
 from flowq.core.config import Dispatch
+from flowq.core.handle import Handle
 from flowq.core.types import FlowStatus
 from flowq.standalone import EmbeddedServer
 from flowq.testing.fleet import fleet, use
 from tests.bench.compare import flowq_flows
-from tests.bench.compare.peer import Job, Peer
+from tests.bench.compare.graph import inputs_of
+from tests.bench.compare.peer import Job, Peer, one_by_one
 from tests.bench.compare.shapes import Shape
 
 
@@ -19,41 +26,68 @@ class FlowqPeer(Peer):
 
     note = "two workers as flowq.embedded starts them; plans are compiled before the clock starts"
 
-    def __init__(self, dispatch: Dispatch, pool: Literal["prefork", "solo"] = "prefork") -> None:
-        self._dispatch, self._pool = dispatch, pool
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        pool: Literal["prefork", "solo"] = "prefork",
+        *,
+        workers: int = 2,
+        slots: int = 1,
+        include: Sequence[str] = (),
+    ) -> None:
+        self._dispatch, self._pool, self._count, self._slots = dispatch, pool, workers, slots
+        self._include = [flowq_flows.__name__, *include]
         solo = ("-solo", ", solo") if pool == "solo" else ("", "")
         self.name, self.title = f"flowq-{dispatch}{solo[0]}", f"flowq {dispatch}{solo[1]}"
+        if (workers, slots) != (2, 1):
+            self.name += f"-{workers}x{slots}"
+            self.title += f", {workers} {'worker' if workers == 1 else 'workers'} × {slots}"
+        self._runs: list[str] = []
 
     def start(self) -> None:
         with ExitStack() as started:
             self.server = started.enter_context(EmbeddedServer(appendonly=False))
+            self.redis = started.enter_context(redis.Redis.from_url(self.server.redis_url))
             unsafe = {"allow_unsafe_store": True}  # as the others' it keeps nothing on disk
-            self._context = started.enter_context(
-                fleet(2, [flowq_flows], server=self.server, pool=self._pool, settings=unsafe)
+            self.context = started.enter_context(
+                fleet(
+                    self._count,
+                    self._include,
+                    server=self.server,
+                    pool=self._pool,
+                    concurrency=self._slots,
+                    settings=unsafe,
+                )
             )
-            self.workers = self._context.workers
+            self.workers = self.context.workers
             self._started = started.pop_all()
 
     def stop(self) -> None:
         self.workers.stop(grace_s=0)
         self._started.close()
+        self._runs.clear()
+
+    def tidy(self) -> None:
+        client = self.context.service("client")
+        assert isinstance(client, Client)
+        for run in self._runs:
+            client.forget(run)
+        self._runs.clear()
 
     def prepare(self, shape: Shape) -> Job:
         flow = flowq_flows.flow_of(shape)
-        with use(self._context):
+        with use(self.context):
             flow.plan()
-        inputs = flowq_flows.inputs_of(shape)
 
-        def run() -> list[int]:
-            handles: list[Any] = [
-                flow.submit(*given, context=self._context, dispatch=self._dispatch) for given in inputs
-            ]
-            found = []
-            for handle in handles:
-                result = handle.result()
-                if result.status is not FlowStatus.COMPLETED:
-                    raise RuntimeError(f"{self.name}: {handle} has {result.status}: {result.error}")
-                found.append(result.output)
-            return found[0] if isinstance(found[0], list) else found
+        def start(given: tuple[Any, ...]) -> Callable[[], Any]:
+            handle = flow.submit(*given, context=self.context, dispatch=self._dispatch)
+            self._runs.append(handle.run_id)
+            return lambda: self._read(handle)
 
-        return run
+        return one_by_one([partial(start, given) for given in inputs_of(shape)])
+
+    def _read(self, handle: Handle) -> Any:
+        result = handle.result()
+        if result.status is not FlowStatus.COMPLETED:
+            raise RuntimeError(f"{self.name}: {handle} has {result.status}: {result.error}")
+        return result.output

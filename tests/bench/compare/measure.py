@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from tests.bench.compare.peer import Peer
-from tests.bench.compare.shapes import Workload
+from tests.bench.compare.bodies import number_of
+from tests.bench.compare.peer import Laps, NotExpressible, Peer
+from tests.bench.compare.workloads import Workload
 
 
 class WrongResult(Exception):
@@ -28,6 +30,8 @@ class Measurement:
     """Of each time that it was run."""
     cpu_s: float
     """Of the producer, the server and the workers, for all times together."""
+    latencies_s: list[float]
+    """Of every run: from its submission until the producer had its result."""
     failed: str = ""
     """Why there are no figures."""
 
@@ -67,8 +71,7 @@ def measure(
 
 def _run(peer: Peer, workload: Workload, number: int, timeout_s: float) -> Measurement:
     seconds: list[float] = []
-    cpu_s = 0.0
-    is_late = False
+    laps, cpu_s, failed = Laps(), 0.0, ""
     peer.resume()
     try:
         with _at_most(timeout_s):
@@ -77,17 +80,32 @@ def _run(peer: Peer, workload: Workload, number: int, timeout_s: float) -> Measu
             job = peer.prepare(workload.shape)
             with _no_old_garbage(), _at_most(timeout_s):
                 cpu, began = peer.cpu_s(), time.perf_counter()
-                result = job()
+                result = job(laps)
                 seconds.append(time.perf_counter() - began)
                 cpu_s += peer.cpu_s() - cpu
-            if result != workload.shape.expected:
-                raise WrongResult(f"{peer.name}, {workload.title}: {str(result)[:200]}")
+            _check(peer, workload, result)
+        peer.tidy()
+    except NotExpressible:
+        peer.pause()
+        return Measurement(number, workload, peer.name, [], 0, [], "–")
+    except WrongResult:
+        raise
     except _OutOfTime:
-        is_late = True
-    if is_late:  # not in the except: until it has ended, all that the run has made is still there
+        failed = f"failed ({timeout_s:g} s)"
+    except Exception as error:
+        failed = f"failed ({type(error).__name__})"
+    if failed:  # not in the except: until it has ended, all that the run has made is still there
         peer.restart()
     peer.pause()
-    return Measurement(number, workload, peer.name, seconds, cpu_s, f"failed ({timeout_s:g} s)" if is_late else "")
+    return Measurement(number, workload, peer.name, seconds, cpu_s, [] if failed else laps.seconds, failed)
+
+
+def _check(peer: Peer, workload: Workload, result: list[Any]) -> None:
+    """Compare what the runs gave, one after the other, with what must come of them."""
+    values: list[Any] = result[0] if isinstance(result[0], list) else result
+    numbers = [number_of(value) for value in values]
+    if numbers != workload.shape.expected:
+        raise WrongResult(f"{peer.name}, {workload.title}: {str(numbers)[:200]}")
 
 
 class _OutOfTime(BaseException):

@@ -8,18 +8,51 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import redis
 
 from flowq.standalone import EmbeddedServer
 from flowq.standalone.workers import WorkerProcesses
 from tests.bench.compare.shapes import Diamonds, Shape
 
-Job: TypeAlias = Callable[[], list[int]]
-"""Runs a prepared shape and gives the results. It need not come to an end."""
+READY = "bench:ready"
+"""The set in which workers say that they are ready, unless they have another way."""
 
-WARM = Diamonds(4)
-"""Run before the clock starts: connections stand, and workers that were stopped are back."""
+
+class Laps:
+    """When each run of a job was begun, and when its result was in the producer's hands."""
+
+    def __init__(self) -> None:
+        self._begun: list[float] = []
+        self._read: dict[int, float] = {}
+
+    def begin(self) -> int:
+        """Note that a run begins; gives its number."""
+        self._begun.append(time.perf_counter())
+        return len(self._begun) - 1
+
+    def end(self, number: int) -> None:
+        """Note that the result of a run is there."""
+        self._read[number] = time.perf_counter()
+
+    @property
+    def seconds(self) -> list[float]:
+        """Between the two, for each run."""
+        return [self._read[number] - begun for number, begun in enumerate(self._begun)]
+
+
+Job: TypeAlias = Callable[[Laps], list[Any]]
+"""Runs a prepared shape and gives the results, telling of each run. It need not come to an end."""
+
+Start: TypeAlias = Callable[[], Callable[[], Any]]
+"""Starts a run, and gives a way to wait for its result."""
+
+
+class NotExpressible(Exception):
+    """A peer cannot run a shape."""
 
 
 class Peer(ABC):
@@ -37,6 +70,13 @@ class Peer(ABC):
     _pids: Sequence[int] = ()
     """Of the server and the workers, with their children."""
 
+    warm: Shape = Diamonds(4)
+    """Run before the clock starts: connections stand, and workers that were stopped are back."""
+
+    def missing(self) -> str:
+        """Tell what must be installed to run it; nothing: it can be run."""
+        return ""
+
     @abstractmethod
     def start(self) -> None:
         """Start the server and the workers; returns when they are ready."""
@@ -47,7 +87,14 @@ class Peer(ABC):
 
     @abstractmethod
     def prepare(self, shape: Shape) -> Job:
-        """Do what does not belong to running: import, build, compile."""
+        """Do what does not belong to running: import, build, compile.
+
+        Raises:
+            NotExpressible: it cannot run this shape.
+        """
+
+    def tidy(self) -> None:  # noqa: B027 - most need not
+        """Forget the values of what was run so far, if they would fill the memory."""
 
     def restart(self) -> None:
         """Start anew, with an empty server."""
@@ -55,7 +102,7 @@ class Peer(ABC):
         self.start()
 
     def warm_up(self) -> None:
-        self.prepare(WARM)()
+        self.prepare(self.warm)(Laps())
 
     def pause(self) -> None:
         self._signal(signal.SIGSTOP)
@@ -67,11 +114,67 @@ class Peer(ABC):
 
     def cpu_s(self) -> float:
         """Give the processor time that the producer, the server and the workers have used so far; on Linux only."""
-        return time.process_time() + sum(map(_cpu_s, self._pids)) if sys.platform == "linux" else 0.0
+        return time.process_time() + sum(self.cpu_s_each())
+
+    def cpu_s_each(self) -> list[float]:
+        """Give that of the server, and of each process of the workers."""
+        return [_cpu_s(pid) for pid in self._pids] if sys.platform == "linux" else []
 
     def _signal(self, number: signal.Signals) -> None:
         for worker in self.workers.processes:
             os.killpg(worker.pid, number)
+
+
+class ServedPeer(Peer):
+    """A peer on a private server, whose workers say in ``READY`` that they are ready."""
+
+    count = 2
+
+    @abstractmethod
+    def command(self) -> Sequence[str]:
+        """Give the command line of a worker, ``{name}`` standing for its name."""
+
+    def connect(self, started: ExitStack) -> None:
+        """Connect the producer; what is to be undone at the end goes into ``started``."""
+
+    def start(self) -> None:
+        with ExitStack() as started:
+            self.server = started.enter_context(EmbeddedServer(appendonly=False))
+            self.client = started.enter_context(redis.Redis.from_url(self.server.redis_url, socket_timeout=None))
+            self.connect(started)
+            self.workers = WorkerProcesses(
+                self.count, self.command(), ready=self._ready, env={"PYTHONPATH": search_path()}
+            )
+            started.enter_context(self.workers)
+            self.workers.wait_ready()
+            self._started = started.pop_all()
+
+    def stop(self) -> None:
+        self.workers.stop(grace_s=0)
+        self._started.close()
+
+    def _ready(self) -> set[str]:
+        return {name.decode() for name in self.client.smembers(READY)}
+
+
+def one_by_one(starts: Sequence[Start]) -> Job:
+    """Give the job that starts all runs, then waits for them in the same order."""
+
+    def run(laps: Laps) -> list[Any]:
+        waits = [(laps.begin(), start()) for start in starts]
+        found = []
+        for number, wait in waits:
+            found.append(wait())
+            laps.end(number)
+        return found
+
+    return run
+
+
+def say_ready(redis_url: str, name: str) -> None:
+    """Tell the producer that this worker is ready."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.sadd(READY, name)
 
 
 def search_path() -> str:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TypeAlias
 
-MODULO = 1_000_003
-"""Values of layered graphs stay below it."""
+from tests.bench.compare.bodies import Work, value
 
 REACH = 3
 """Nodes of a layered graph have their upstreams in so many layers before their own."""
@@ -20,6 +19,7 @@ class Chains:
 
     length: int
     count: int = 1
+    work: Work = ""
 
     @property
     def nodes(self) -> int:
@@ -35,6 +35,7 @@ class FanIn:
     """Leaves that give their number, and one node that sums them."""
 
     leaves: int
+    work: Work = ""
 
     @property
     def nodes(self) -> int:
@@ -50,6 +51,7 @@ class Independent:
     """Nodes that give their number. It ends when the producer has read every result."""
 
     nodes: int
+    work: Work = ""
 
     @property
     def expected(self) -> list[int]:
@@ -60,7 +62,7 @@ class Independent:
 class Layered:
     """Layers of nodes, each after 1 to 5 random ones of the layers before; it gives the last layer's values.
 
-    A node's value is ``value_of`` its number and its upstreams' values. The same fields give the same graph anywhere.
+    A node's value is ``value`` of its upstreams' values and its number. The same fields give the same graph anywhere.
     """
 
     layers: int
@@ -87,7 +89,7 @@ class Layered:
     def expected(self) -> list[int]:
         values: list[int] = []
         for number, upstreams in enumerate(self.upstreams):
-            values.append(value_of(number, [values[upstream] for upstream in upstreams]))
+            values.append(value([values[upstream] for upstream in upstreams], number))
         return values[-self.width :]
 
 
@@ -124,56 +126,34 @@ class Diamonds:
         return [3 * (number + 1) + 6 for number in range(self.count)]
 
 
-Shape: TypeAlias = Chains | FanIn | Independent | Layered | Tree | Diamonds
+@dataclass(frozen=True)
+class Sleeping:
+    """Any graph, of nodes that sleep: each after its upstreams. Sinks give the length of a longest path to them."""
+
+    upstreams: tuple[tuple[int, ...], ...]
+    naps_ms: tuple[int, ...]
+
+    @property
+    def nodes(self) -> int:
+        return len(self.naps_ms)
+
+    @cached_property
+    def sinks(self) -> list[int]:
+        inner = {upstream for upstreams in self.upstreams for upstream in upstreams}
+        return [number for number in range(self.nodes) if number not in inner]
+
+    @property
+    def expected(self) -> list[int]:
+        depths: list[int] = []
+        for upstreams in self.upstreams:
+            depths.append(1 + max((depths[upstream] for upstream in upstreams), default=0))
+        return [depths[sink] for sink in self.sinks]
 
 
-def value_of(number: int, upstreams: list[int]) -> int:
-    """Give the value of a layered graph's node."""
-    return (1 + number + sum(upstreams)) % MODULO
+Shape: TypeAlias = Chains | FanIn | Independent | Layered | Tree | Diamonds | Sleeping
 
 
 @lru_cache
 def layered(layers: int, width: int, seed: int) -> Layered:
     """Give a layered graph whose upstreams are drawn once only."""
     return Layered(layers, width, seed)
-
-
-@dataclass(frozen=True)
-class Workload:
-    """A shape under the name that tables have for it."""
-
-    key: str
-    title: str
-    shape: Shape
-    times: int = 1
-    """It is run so often in each round, one after the other, and the median counts."""
-    note: str = ""
-    """What a reader must know to compare its figures fairly."""
-
-
-_BARRIERS = (
-    "Hand-written canvases can only say it with barriers: no node of a layer starts before the whole layer before has"
-    " ended. flowq adds none."
-)
-
-QUICK = (
-    Workload("W1", "chain of 100", Chains(100), times=5),
-    Workload("W1", "10 chains of 100", Chains(100, 10)),
-    Workload("W2", "fan-in of 100", FanIn(100), times=5),
-    Workload("W2", "fan-in of 1,000", FanIn(1_000)),
-    Workload("W3", "1,000 independent", Independent(1_000)),
-    Workload("W4", "layers, 10 × 50", Layered(10, 50), note=_BARRIERS),
-    Workload("W5", "tree of 128", Tree(128)),
-    Workload("W6", "100 diamonds at once", Diamonds(100)),
-    Workload("W6", "a diamond, p50 of 30", Diamonds(1), times=30),
-)
-
-FULL = (
-    *QUICK[:4],
-    Workload("W2", "fan-in of 10,000", FanIn(10_000)),
-    Workload("W3", "10,000 independent", Independent(10_000)),
-    QUICK[5],
-    Workload("W5", "tree of 1,024", Tree(1_024)),
-    Workload("W6", "1,000 diamonds at once", Diamonds(1_000)),
-    QUICK[8],
-)
