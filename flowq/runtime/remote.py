@@ -59,7 +59,7 @@ class Loader:
         inputs = Inputs(
             node,
             self._input(claim, node),
-            lambda upstream: self._load(claim.run, plan, upstream, values),
+            lambda upstream: self._load(claim.run, plan, node, upstream, values),
             missing_of(plan, node, endings),
             item,
         )
@@ -98,12 +98,13 @@ class Loader:
                 known[ref] = record.ending
         return lambda ref: known.get(ref, Ending(NodeStatus.PENDING, MissingReason.FAILED))
 
-    def _load(self, run: str, plan: Plan, upstream: int, at_hand: dict[int, bytes | None]) -> bytes:
+    def _load(self, run: str, plan: Plan, node: Node, upstream: int, at_hand: dict[int, bytes | None]) -> bytes:
         if plan.nodes[upstream].is_map:
             return self.outputs_of_map(run, upstream)
-        data = at_hand.get(upstream)
-        if data is None:
-            data = self._state.values(run, [str(upstream)])[0]
+        if upstream not in at_hand:  # the claim brought none along, as they are many: they come together
+            others = [edge.upstream for edge in node.edges if not plan.nodes[edge.upstream].is_map]
+            at_hand.update(zip(others, self._state.values(run, [str(other) for other in others]), strict=True))
+        data = at_hand[upstream]
         return NONE if data is None else self._results.unpack(run, data)
 
     def outputs_of_map(self, run: str, node: int) -> bytes:
