@@ -184,7 +184,7 @@ class Scripts:
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._settings = settings
         self._prefix = settings.prefix
-        self._loaded = {name: _loaded(client, name) for name in _SOURCES}
+        self._loaded = {name: _script_for(client, name) for name in _SOURCES}
         self._pid, self._callers = os.getpid(), Callers()
         self.unanswered = float("-inf")
         """When the last call was given up without a reply, by ``time.monotonic()``: what it did is not known."""
@@ -345,14 +345,14 @@ class Scripts:
             raise StateError(f"the state store refuses {name}: {error}") from error
 
 
-_LOADED: dict[str, Any] = {}
+_PREPARED: dict[str, Any] = {}
 
 
-def _loaded(client: redis.Redis, name: str) -> Any:
+def _script_for(client: redis.Redis, name: str) -> Any:
     """Give a script for this client. It is hashed once, and not in every pool child anew."""
-    if name not in _LOADED:
-        _LOADED[name] = client.register_script(text_of(_SOURCES[name]))
-    script = copy(_LOADED[name])
+    if name not in _PREPARED:
+        _PREPARED[name] = client.register_script(text_of(_SOURCES[name]))
+    script = copy(_PREPARED[name])
     script.registered_client = client
     return script
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Any
 
 import pytest
@@ -37,3 +38,13 @@ def test_it_renews_when_it_is_asked_and_the_mark_is_gone_however_often_it_renews
     seat.is_asked = True
     wait_until(lambda: scripts.renewed and not seat.is_asked)
     keeper.drop("run 0 1")
+
+
+def test_a_process_that_got_no_reply_goes_on_saying_that_it_holds_nothing():
+    """A claim may have been made for it that it never heard of."""
+    scripts: Any = Calls()
+    keeper = LeaseKeeper(scripts, "w", LOOK_S / 10, 120.0, lambda messages: None)
+    scripts.unanswered = time.monotonic()
+    keeper.hold("run 0 1")
+    keeper.drop("run 0 1")
+    wait_until(lambda: scripts.renewed > 3)

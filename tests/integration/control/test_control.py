@@ -7,47 +7,18 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flowq import FailureKind, FlowStatus, FlowType, NodeStatus
 from flowq.runtime.state import State
-from flowq.standalone import EmbeddedContext
 from flowq.testing import wait_until
-from flowq.testing.fleet import fleet, use
-from flowq.testing.keyspace import clear
 from tests.conformance.engines.effects import by_node, effects
 from tests.conformance.engines.flows import cancelling
-from tests.integration import gated_flows
-from tests.integration.gated_flows import SHORT, forked, gated, is_idle, many, overlong, starts, waiting_for_retry
+from tests.integration.gated_flows import forked, gated, is_idle, many, overlong, starts, waiting_for_retry
 
 END_S = 30
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[EmbeddedContext]:
-    with fleet(2, [cancelling, gated_flows], settings=SHORT) as started:
-        yield started
-
-
-@pytest.fixture
-def context(workers: EmbeddedContext) -> Iterator[EmbeddedContext]:
-    with use(workers):
-        yield workers
-    clear(workers)
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> str:
-    return str(tmp_path / "effects")
-
-
-@pytest.fixture
-def go(tmp_path: Path) -> Path:
-    return tmp_path / "go"
 
 
 # ── cancel ────────────────────────────────────────────────────────────────────────────────────────────────────────────

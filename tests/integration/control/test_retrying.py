@@ -6,43 +6,14 @@ What nodes did is read from the log that they write themselves.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from flowq import FailureKind, FlowStatus, NodeStatus, RunStatusError
-from flowq.standalone import EmbeddedContext
 from flowq.testing import wait_until
-from flowq.testing.fleet import fleet, use
-from flowq.testing.keyspace import clear
-from tests.integration import gated_flows
-from tests.integration.gated_flows import SHORT, forked, gated, mapped, poison, starts
+from tests.integration.gated_flows import forked, gated, mapped, poison, starts
 
 END_S = 30
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[EmbeddedContext]:
-    with fleet(2, [gated_flows], settings=SHORT) as started:
-        yield started
-
-
-@pytest.fixture
-def context(workers: EmbeddedContext) -> Iterator[EmbeddedContext]:
-    with use(workers):
-        yield workers
-    clear(workers)
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> str:
-    return str(tmp_path / "effects")
-
-
-@pytest.fixture
-def go(tmp_path: Path) -> Path:
-    return tmp_path / "go"
 
 
 # ── retry ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +14,9 @@ import pytest
 from flowq import FlowContext, FlowStatus, IdempotencyError, OverloadedError
 from flowq.core.config import Settings
 from flowq.runtime.state import State
-from flowq.standalone import EmbeddedContext
-from flowq.testing.fleet import fleet, use
-from flowq.testing.keyspace import clear
-from tests.integration import gated_flows
 from tests.integration.gated_flows import SHORT, forked, gated, starts
 
 END_S = 30
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[EmbeddedContext]:
-    with fleet(2, [gated_flows], settings=SHORT) as started:
-        yield started
-
-
-@pytest.fixture
-def context(workers: EmbeddedContext) -> Iterator[EmbeddedContext]:
-    with use(workers):
-        yield workers
-    clear(workers)
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> str:
-    return str(tmp_path / "effects")
-
-
-@pytest.fixture
-def go(tmp_path: Path) -> Path:
-    return tmp_path / "go"
 
 
 SUBMITTER = """
