@@ -87,7 +87,8 @@ class DiskStore:
 
     def _file_in(self, folder: Path) -> Any:
         while True:
-            folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # it was there a moment ago
+                folder.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):  # somebody removes its last value just now
                 return tempfile.NamedTemporaryFile(dir=folder, delete=False)
 

@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import threading
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -92,6 +93,26 @@ def test_who_removes_does_not_disturb_who_puts(store):
     for thread in threads:
         thread.join(timeout=30)
     assert problems == []
+
+
+def test_a_folder_that_goes_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    store, make, times = DiskStore(tmp_path), Path.mkdir, []
+
+    def vanishing(self, *args, **how):
+        times.append(1)
+        if len(times) == 1:
+            raise FileExistsError(self)
+        make(self, *args, **how)
+
+    monkeypatch.setattr(Path, "mkdir", vanishing)
+    store.put("run1", DIGEST, b"value")
+    assert store.get("run1", DIGEST) == b"value"
+
+
+def test_a_file_in_the_folders_place_is_an_error(tmp_path):
+    (tmp_path / "run1").touch()
+    with pytest.raises(NotADirectoryError):
+        DiskStore(tmp_path).put("run1", DIGEST, b"value")
 
 
 def test_other_processes_see_it(store, open_again, kind):
