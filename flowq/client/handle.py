@@ -24,7 +24,7 @@ from flowq.runtime.events import Ref
 from flowq.runtime.messages import send
 from flowq.runtime.missing import label
 from flowq.runtime.scripts import Changed
-from flowq.runtime.state import State
+from flowq.runtime.state import State, told_by
 
 logger = logging.getLogger("flowq.client")
 
@@ -169,10 +169,10 @@ class FlowHandle:
                 return
             for entry, fields in found[0][1] if found else ():
                 last = entry
-                key, status, attempt, worker = fields[b"e"].decode().split(" ", 3)
-                ended = key == "run" and status in FINAL_RUN
-                if key != "run":
-                    yield NodeChange(label(plan, Ref.parse(key)), NodeStatus(status), int(attempt), worker)
+                for key, status, attempt, worker in told_by(fields):
+                    ended = key == "run" and status in FINAL_RUN
+                    if key != "run":
+                        yield NodeChange(label(plan, Ref.parse(key)), NodeStatus(status), attempt, worker)
 
     def node(self, name: str) -> NodeResult:
         """Give one node as it stands now, by its path, or by its flow's name if that is unique; KeyError if unknown."""

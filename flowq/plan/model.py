@@ -99,6 +99,28 @@ class Plan:
         return {host: tuple(followers) for host, followers in found.items()}
 
     @cached_property
+    def linear(self) -> dict[int, int]:
+        """Per node, the one that alone waits for it, and for nothing else, where any worker can run both.
+
+        The worker that has run the first one may go on with the other at once: nobody else could do anything before.
+        """
+        found: dict[int, int] = {}
+        for index, edges in enumerate(self.downstream):
+            if len(edges) != 1:
+                continue
+            node, follower = self.nodes[index], self.nodes[edges[0][0]]
+            if (
+                len(follower.edges) == 1
+                and node.placement is follower.placement is FlowType.PROCESS
+                and node.queue == follower.queue
+                and not node.is_map
+                and not follower.is_map
+                and follower.timeout_s is None  # if it is stopped, the one before must stand as recorded
+            ):
+                found[index] = edges[0][0]
+        return found
+
+    @cached_property
     def index(self) -> dict[str, int]:
         """Node by path."""
         return {node.path: index for index, node in enumerate(self.nodes)}

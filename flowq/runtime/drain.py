@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+import time
 from collections.abc import Callable
 
 from flowq.runtime import steps as asked
@@ -12,6 +12,8 @@ from flowq.runtime.drain_steps import DrainSteps
 from flowq.runtime.driver import Driver
 from flowq.runtime.runner import ClaimRunner
 from flowq.runtime.scripts import Claimed
+from flowq.runtime.steps import Steps
+from flowq.runtime.work import Work
 from flowq.runtime.worker import WorkerProcess
 
 logger = logging.getLogger("flowq.worker")
@@ -38,12 +40,28 @@ class Drain:
         self._driver.does[asked.StartThread] = self._start_thread
         self._driver.does[asked.AwaitThread] = self._await_thread
         self._idle = threading.Condition()
+        self._works: list[Work] = []
+        """Its own and its threads'."""
 
     def run(self) -> None:
         """Work until the queue is empty or the time slice is over; in that case another wake-up follows."""
-        todo: deque[Claimed] = deque()
-        with self._worker.leases.draining(self._queue, self._token), self._driver.letting_go(todo):
-            self._driver.drive(self._steps.main(todo))
+        with self._worker.leases.draining(self._queue, self._token, self._relieve):
+            self._drive(Work(), self._steps.main)
+
+    def _drive(self, work: Work, steps: Callable[[Work], Steps[None]]) -> None:
+        self._works.append(work)
+        try:
+            with self._driver.letting_go(work):
+                self._driver.drive(steps(work))
+        finally:
+            self._works.remove(work)
+
+    def _relieve(self) -> None:
+        """Let nothing wait behind an attempt that takes long; called by another thread, now and then."""
+        now = time.monotonic()
+        for work in list(self._works):
+            if work.is_late(now):
+                self._driver.drive(self._steps.relieve(work))
 
     def _start_thread(self, request: asked.StartThread) -> None:
         with self._idle:
@@ -61,10 +79,8 @@ class Drain:
                 self._idle.wait(request.seconds)
 
     def _thread(self, claim: Claimed) -> None:
-        todo = deque([claim])
         try:
-            with self._driver.letting_go(todo):
-                self._driver.drive(self._steps.beside(todo))
+            self._drive(Work([claim]), self._steps.beside)
         except Exception:
             logger.exception("a thread of the drain of %r failed; its claims are given to others", self._queue)
         finally:

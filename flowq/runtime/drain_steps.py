@@ -5,8 +5,9 @@
     claim ──▶ hold ──▶ run ──▶ settle ──▶ hold ──▶ run ──▶ …      every settle brings the next claims along
                  └──▶ start a thread:  run ──▶ settle ──▶ …       a THREAD node, and then the next one
 
-A drain holds one Celery slot. Its own steps run PROCESS and INLINE nodes one after the other; beside them, THREAD nodes
-run in threads. It ends in the very call that finds nothing while nothing of it is busy: so no wake-up is missed.
+A drain holds one Celery slot. Its own steps run PROCESS and INLINE nodes one after the other, several short ones to a
+settle; beside them, THREAD nodes run in threads. It ends in the very call that finds nothing while nothing of it is
+busy: so no wake-up is missed.
 
 When its process is to close, it asks for nothing more, stores what it has run, and hands back what it has not begun.
 """
@@ -14,12 +15,13 @@ When its process is to close, it asks for nothing more, stores what it has run, 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 
 from flowq.runtime.scripts import Claimed, Next
 from flowq.runtime.steps import (
     AWAY,
+    BATCH_S,
+    MOST,
     Asked,
     AwaitThread,
     Claim,
@@ -30,6 +32,7 @@ from flowq.runtime.steps import (
     Steps,
     follow_up,
 )
+from flowq.runtime.work import Work
 
 logger = logging.getLogger("flowq.worker")
 
@@ -59,42 +62,46 @@ class DrainSteps:
         self.threads = 0
         """Those at work. Whoever drives the steps counts them: up at StartThread, down when one's steps have ended."""
 
-    def main(self, todo: deque[Claimed]) -> Steps[None]:
-        """Work until nothing is ready or the time slice is over; ``todo`` holds what is claimed and not settled."""
+    def main(self, work: Work) -> Steps[None]:
+        """Work until nothing is ready or the time slice is over; ``work`` holds what is claimed and not stored."""
         self._ends = (yield Now()) + self._slice_s
         following = yield from self._claim()
         while True:
-            todo.extend(following.claims)
+            work.todo.extend(following.claims)
             yield from follow_up(following)
-            yield from self._start_threads(following.claims, todo)
-            if todo:
-                following = yield from self._work(todo)
+            yield from self._start_threads(following.claims, work)
+            if work:
+                following = yield from self._work(work)
             elif self._over:
                 return
             else:
                 following = yield from self._look()
 
-    def beside(self, todo: deque[Claimed]) -> Steps[None]:
+    def beside(self, work: Work) -> Steps[None]:
         """Run a THREAD node, the inline ones that follow from it, and then the next THREAD node."""
-        while todo:
-            _, following = yield from self._keeping.run(todo, self._ask_beside)
-            todo.extend(following.claims)
+        while work:
+            _, following = yield from self._keeping.run(work, self._ask_beside)
+            work.todo.extend(following.claims)
             yield from follow_up(following)
 
-    def _start_threads(self, claims: list[Claimed], todo: deque[Claimed]) -> Steps[None]:
+    def relieve(self, work: Work) -> Steps[None]:
+        """Let nothing wait behind an attempt that takes long. These are steps of a thread of their own."""
+        yield from self._keeping.relieve(work)
+
+    def _start_threads(self, claims: list[Claimed], work: Work) -> Steps[None]:
         """Start threads for the claims that are for them; the others stay."""
         for claim in claims:
             try:
                 if (yield IsThreads(claim)):
                     yield StartThread(claim)
-                    todo.remove(claim)
+                    work.todo.remove(claim)
             except Exception as error:  # to run it here will say what is wrong with it
                 logger.warning("no thread can be started for the claim %s (%s)", claim.lease, error)
 
-    def _work(self, todo: deque[Claimed]) -> Steps[Next]:
-        """Run the first of the claims and settle it; the others wait."""
-        _, following = yield from self._keeping.run(todo, self._ask)
-        self._over = not todo and not self._busy and not following.claims
+    def _work(self, work: Work) -> Steps[Next]:
+        """Run the first of the claims, and short ones after it, and settle them; the others wait."""
+        _, following = yield from self._keeping.run(work, self._ask)
+        self._over = not work and not self._busy and not following.claims
         return following
 
     def _look(self) -> Steps[Next]:
@@ -119,7 +126,9 @@ class DrainSteps:
         is_open = yield from self._open()
         self._busy = waiting + self.threads
         free = max(0, self._most - self.threads)
-        return Asked(process=0 if waiting else is_open, thread=free * is_open, busy=self._busy)
+        most = max(1, min(MOST, int(BATCH_S / max(self._keeping.pace_s, BATCH_S / MOST))))
+        process = 0 if waiting else is_open * most
+        return Asked(process, thread=free * is_open, busy=self._busy, batch=True)
 
     def _ask_beside(self, waiting: int) -> Steps[Asked]:
         return Asked(thread=0 if waiting else (yield from self._open()), busy=1)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from flowq.core.types import FlowType
+from flowq.plan import Node
 from flowq.runtime import steps as asked
 from flowq.runtime.runner import ClaimRunner
 from flowq.runtime.scripts import Claimed, Message, Next
-from flowq.runtime.steps import Ended, Steps
+from flowq.runtime.steps import Steps
+from flowq.runtime.work import Ended, Work
 from flowq.runtime.worker import WorkerProcess
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class Driver:
             asked.Claim: self._claim,
             asked.Settle: self._settle,
             asked.Advance: self._advance,
+            asked.Expect: self._expect,
             asked.Run: self._run,
             asked.Send: self._send,
             asked.Hold: self._hold,
@@ -64,13 +66,12 @@ class Driver:
             return result
 
     @contextmanager
-    def letting_go(self, todo: deque[Claimed]) -> Iterator[None]:
+    def letting_go(self, work: Work) -> Iterator[None]:
         """Should the steps fail, keep the leases of their claims no longer: they would stay claimed for ever."""
         try:
             yield
         finally:
-            for claim in todo:
-                self._worker.leases.drop(claim.lease)
+            self._worker.leases.drop(*(claim.lease for claim in work.held))
 
     def _claim(self, request: asked.Claim) -> Next:
         return self._scripts.claim(
@@ -80,6 +81,7 @@ class Driver:
             process=request.process,
             thread=request.thread,
             busy=request.busy,
+            batch=request.batch,
         )
 
     def _settle(self, request: asked.Settle) -> Next:
@@ -90,6 +92,7 @@ class Driver:
             process=request.process,
             thread=request.thread,
             busy=request.busy,
+            batch=request.batch,
             inline=request.inline,
             outcomes=request.outcomes,
             values=request.values,
@@ -98,6 +101,9 @@ class Driver:
     def _advance(self, request: asked.Advance) -> tuple[bool, list[Message]]:
         return self._scripts.advance(run=request.run)
 
+    def _expect(self, request: asked.Expect) -> float:
+        return self._worker.paces.expect(self._node(request.claim).processor)
+
     def _run(self, request: asked.Run) -> Ended:
         return self._runner.run(request.claim, alone=request.alone, returns=request.returns)
 
@@ -105,16 +111,16 @@ class Driver:
         self._worker.send(request.messages)
 
     def _hold(self, request: asked.Hold) -> None:
-        for claim in request.claims:
-            self._worker.leases.hold(claim.lease)
+        self._worker.leases.hold(*(claim.lease for claim in request.claims))
 
     def _drop(self, request: asked.Drop) -> None:
-        self._worker.leases.drop(request.claim.lease)
+        self._worker.leases.drop(*(claim.lease for claim in request.claims))
 
     def _remind(self, request: asked.Remind) -> None:
         self._worker.leases.remind(request.seconds)
 
     def _is_threads(self, request: asked.IsThreads) -> bool:
-        claim = request.claim
-        node = self._worker.state.plan(claim.plan).nodes[int(claim.key.partition(".")[0])]
-        return node.placement is FlowType.THREAD
+        return self._node(request.claim).placement is FlowType.THREAD
+
+    def _node(self, claim: Claimed) -> Node:
+        return self._worker.state.plan(claim.plan).nodes[int(claim.key.partition(".")[0])]

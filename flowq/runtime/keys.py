@@ -35,7 +35,7 @@ class Keys:
         return f"{self.prefix}:run:{run}:failures"
 
     def events(self, run: str) -> str:
-        """A stream with one field ``e``: ``node status attempt worker``."""
+        """A stream of field ``e``: lines ``node status attempt worker``, the worker only where it is another one."""
         return f"{self.prefix}:run:{run}:events"
 
     def results(self, run: str) -> str:

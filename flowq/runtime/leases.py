@@ -52,6 +52,7 @@ class LeaseKeeper:
         self._held: dict[str, Interruptible | None] = {}
         self.drains: list[tuple[str, str]] = []
         """The queue and token of every drain that is at work here."""
+        self._relieves: list[Callable[[], None]] = []
         self._due: list[float] = []
         self._changed = threading.Condition()
         self._renewed = time.monotonic()
@@ -72,16 +73,17 @@ class LeaseKeeper:
         """Something is held here, or about to be."""
         return bool(self._held or self.drains)
 
-    def hold(self, lease: str) -> None:
-        """Renew this lease from now on."""
+    def hold(self, *leases: str) -> None:
+        """Renew these leases from now on."""
         with self._changed:
             self._begin()
-            self._held[lease] = None
+            self._held.update(dict.fromkeys(leases))
 
-    def drop(self, lease: str) -> None:
-        """Renew it no longer: its attempt is settled."""
+    def drop(self, *leases: str) -> None:
+        """Renew them no longer: their attempts are settled."""
         with self._changed:
-            self._held.pop(lease, None)
+            for lease in leases:
+                self._held.pop(lease, None)
 
     @contextmanager
     def running(self, lease: str, scope: Interruptible) -> Iterator[bool]:
@@ -102,11 +104,12 @@ class LeaseKeeper:
                 self._hide()
 
     @contextmanager
-    def draining(self, queue: str, token: str) -> Iterator[None]:
-        """Keep a drain known as being at work."""
+    def draining(self, queue: str, token: str, relieve: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Keep a drain known as being at work; ``relieve`` is called now and then."""
         with self._changed:
             self._begin()
             self.drains.append((queue, token))
+            self._relieves.append(relieve)
         if self._seat is not None:
             self._seat.drain(queue, token)
         try:
@@ -116,6 +119,7 @@ class LeaseKeeper:
                 self._seat.drain()
             with self._changed:
                 self.drains.remove((queue, token))
+                self._relieves.remove(relieve)
 
     def remind(self, delay_s: float) -> None:
         """Sweep after so many seconds."""
@@ -177,6 +181,7 @@ class LeaseKeeper:
                 has_to = self.is_busy or self._is_in_doubt(now)
                 renew = has_to and (asked or now - self._called >= self._renew_s)
                 leases, drains = list(self._held), [f"{queue} {token}" for queue, token in self.drains]
+                relieves = list(self._relieves)
                 due = bool(self._due) and self._due[0] <= now
                 while self._due and self._due[0] <= now:
                     heapq.heappop(self._due)
@@ -187,6 +192,8 @@ class LeaseKeeper:
                     self._hand_back(drains)
                 elif renew:
                     self._renew(leases, drains)
+                for relieve in relieves:
+                    relieve()
                 if due:
                     self._send(self._scripts.sweep(worker=self._worker, every_ms=0).messages)
             except Exception:

@@ -66,12 +66,16 @@ class Loader:
         return RemoteAttempt(claim, plan, ref, node, AttemptInfo(claim.run, label(plan, ref), claim.attempt), inputs)
 
     def fused(self, attempt: RemoteAttempt, output: bytes) -> Iterator[RemoteAttempt]:
-        """Prepare the nodes that are fused to one that has just given ``output``.
+        """Prepare the nodes that may be run at once after one that has just given ``output``: they are fused to it, or
+        follow from it alone.
 
         None after a crash: one of them may have caused it, so that each is now claimed, and counted, by itself.
         """
-        follow = attempt.ref.item < 0 and not attempt.claim.crashes
-        for index in attempt.plan.fused.get(attempt.ref.node, ()) if follow else ():
+        if attempt.ref.item >= 0 or attempt.claim.crashes:
+            return
+        followers = attempt.plan.fused.get(attempt.ref.node, ())
+        linear = attempt.plan.linear.get(attempt.ref.node)
+        for index in followers if linear is None else (linear,):
             claim = attempt.claim._replace(key=Ref(index).key, attempt=1, crashes=0, fence=0, records=None, values=None)
             node = attempt.plan.nodes[index]
             info = AttemptInfo(claim.run, node.path, 1)

@@ -11,14 +11,15 @@ from collections.abc import Callable
 from flowq.core.config import RetryPolicy
 from flowq.core.errors import UnknownProcessorError
 from flowq.core.result import Failure
-from flowq.core.types import FailureKind
+from flowq.core.types import FailureKind, FlowType
 from flowq.execution import Interruptible
 from flowq.plan import Node
 from flowq.runtime.attempt import Outcome, expand, failed, perform
 from flowq.runtime.monitor import Monitor, NoMonitor
 from flowq.runtime.remote import RemoteAttempt
 from flowq.runtime.scripts import Claimed, OutcomeEntry
-from flowq.runtime.steps import AGAIN_S, AWAY, Ended, released
+from flowq.runtime.steps import AGAIN_S, AWAY, BATCH_S
+from flowq.runtime.work import Ended, released
 from flowq.runtime.worker import WorkerProcess
 
 logger = logging.getLogger("flowq.worker")
@@ -93,10 +94,10 @@ class ClaimRunner:
         values: list[bytes] = []
         first: Outcome | None = None
         todo = deque([attempt])
-        fuses_until = time.monotonic() + FUSE_S
+        began = time.monotonic()
         while todo:
             current = todo.popleft()
-            if current is not attempt and time.monotonic() > fuses_until:
+            if current is not attempt and not self._fits(current.node, time.monotonic() - began):
                 break  # what was done before is recorded, and the fused nodes come by themselves
             try:
                 outcome = self._perform(current, attempt.claim.lease, monitor)
@@ -119,6 +120,13 @@ class ClaimRunner:
             return Ended([released(attempt.claim)], [], is_lost=True)
         return Ended(entries, values, first)
 
+    def _fits(self, node: Node, passed_s: float) -> bool:
+        """Tell whether a node is fused to what has been going on for so long; one that any worker can run, only if it
+        is short."""
+        if node.placement is FlowType.INLINE:
+            return passed_s <= FUSE_S
+        return passed_s + self._worker.paces.expect(node.processor) <= BATCH_S
+
     def _fused(self, attempt: RemoteAttempt, output: bytes) -> list[RemoteAttempt]:
         if self._in_canvas or self._closing():
             return []
@@ -138,7 +146,9 @@ class ClaimRunner:
             if not held:
                 return None
             monitor.started(attempt)
+            began = time.monotonic()
             outcome = perform(self._worker.registry, attempt.info, attempt.inputs, scope)
+            self._worker.paces.note(attempt.node.processor, time.monotonic() - began)
         monitor.ended(attempt, outcome)
         if scope.stopped and outcome.timed_out:
             return None  # its time was not up: it is not wanted any more

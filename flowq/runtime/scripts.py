@@ -31,7 +31,7 @@ WAKE_S = 3.0
 _FOLDER = files("flowq.runtime") / "lua"
 _LIBRARY = "\n".join(
     (_FOLDER / "lib" / f"{part}.lua").read_text("utf-8")
-    for part in ("records", "delivery", "settling", "holders", "claims", "replies")
+    for part in ("records", "writing", "delivery", "settling", "holders", "claims", "replies")
 )
 
 
@@ -222,7 +222,9 @@ class Scripts:
         said, messages, epoch, left = self._run("submit", locals(), values)
         return Submitted(said.decode(), _messages(messages), epoch.decode(), bool(left))
 
-    def claim(self, *, worker: str, token: str, queue: str, process: int, thread: int, busy: int) -> Next:
+    def claim(
+        self, *, worker: str, token: str, queue: str, process: int, thread: int, busy: int, batch: bool = False
+    ) -> Next:
         """Take ready nodes; with nothing to take and nothing ``busy``, the drain has ended."""
         claims, messages = self._run("claim", locals())
         return Next(_claims(claims), _messages(messages))
@@ -244,6 +246,7 @@ class Scripts:
         process: int = 0,
         thread: int = 0,
         busy: int = 0,
+        batch: bool = False,
     ) -> Next:
         """Record outcomes and take the next nodes; who is no drain (no token) gets inline nodes at most."""
         claims, messages, stale, unfinished = self._run("settle", locals(), values)
@@ -358,7 +361,16 @@ def _script_for(client: redis.Redis, name: str) -> Any:
 
 
 def _claims(reply: list[list[Any]]) -> list[Claimed]:
-    return [Claimed._make([*map(bytes.decode, made[:2]), *made[2:5], made[5].decode(), *made[6:]]) for made in reply]
+    inputs: dict[bytes, bytes] = {}  # a run's stands in its first claim only
+    claims = []
+    for run, key, attempt, crashes, fence, plan, run_input, *others in reply:
+        if run_input == 1:
+            run_input = inputs[run]
+        elif run_input is not None:
+            inputs[run] = run_input
+        made = (run.decode(), key.decode(), attempt, crashes, fence, plan.decode(), run_input, *others)
+        claims.append(Claimed._make(made))
+    return claims
 
 
 def _messages(reply: list[list[bytes]]) -> list[Message]:

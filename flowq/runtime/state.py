@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -74,6 +74,25 @@ class Record(NamedTuple):
             return Ending(self.status, MissingReason(broken) if broken else None, int(total))
         reason = MissingReason(self.more) if self.status.is_final and self.more else None
         return Ending(self.status, reason)
+
+
+class Told(NamedTuple):
+    """What an entry of a run's events tells of a node, or of the run."""
+
+    key: str
+    """The node's; ``run``."""
+    status: str
+    attempt: int
+    worker: str
+
+
+def told_by(fields: Mapping[bytes, bytes]) -> Iterator[Told]:
+    """Read an entry of a run's events: all that one call did."""
+    worker = ""
+    for line in fields[b"e"].decode().split("\n"):
+        key, status, attempt, *new = line.split(" ", 3)
+        worker = new[0] if new else worker
+        yield Told(key, status, int(attempt), worker)
 
 
 def _time(milliseconds: str) -> datetime | None:
@@ -181,6 +200,11 @@ class State:
         """Give the last failure of every node that has one."""
         found = self._scanned(self.keys.failures(run))
         return {key.decode(): Failure.model_validate_json(text) for key, text in found}
+
+    def told(self, run: str) -> Iterator[Told]:
+        """Give what has happened to the run's nodes and to itself, as far as that is kept."""
+        for _, fields in self.client.xrange(self.keys.events(run)):
+            yield from told_by(fields)
 
     def _scanned(self, key: str) -> Iterator[tuple[bytes, bytes]]:
         """Give all fields of a hash; one that changes meanwhile may come twice, and then the later one counts."""

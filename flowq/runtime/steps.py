@@ -8,13 +8,12 @@ virtual ones. A request that fails raises in the generator.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from flowq.core.errors import StoreFullError, StoreUnavailableError
-from flowq.runtime.attempt import Outcome
-from flowq.runtime.scripts import Claimed, Message, Next, OutcomeEntry, outcome_entry
+from flowq.runtime.scripts import Claimed, Message, Next, OutcomeEntry
+from flowq.runtime.work import Ended, Work, joined
 
 logger = logging.getLogger("flowq.worker")
 
@@ -27,21 +26,19 @@ FRESH_S = 0.05
 """Claims that have waited for longer are handed back: their run may have been cancelled or paused meanwhile, which
 nobody else tells of before the next renewal; and others may have time for them."""
 
+BATCH_S = 0.004
+"""Short claims are run one after the other for about so long, and what came of them is stored in one call: what follows
+from the first of them waits for that."""
+
+MOST = 32
+"""Claims of a batch: more of them would hardly cost less."""
+
+RELIEVED_S = 0.002
+"""How often a thread looks whether another one has stored what waited behind its attempt."""
+
 AGAIN_S = 0.5
 """The pause before a call on a store that is away is made again. The connection's own retries have waited already,
 unless the store is full: then it answers at once."""
-
-
-class Ended(NamedTuple):
-    """What came of a claim."""
-
-    entries: list[OutcomeEntry]
-    """Of the attempt, and of the nodes that were fused to it; none if it opened a map."""
-    values: list[bytes]
-    outcome: Outcome | None = None
-    """Of the attempt; None if it opened a map, or lost its lease."""
-    is_lost: bool = False
-    """It was stopped, or never began, as its lease is not its own any more."""
 
 
 # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -53,6 +50,7 @@ class Claim(NamedTuple):
     process: int
     thread: int
     busy: int
+    batch: bool = False
 
 
 class Settle(NamedTuple):
@@ -64,12 +62,19 @@ class Settle(NamedTuple):
     process: int = 0
     thread: int = 0
     busy: int = 0
+    batch: bool = False
 
 
 class Advance(NamedTuple):
     """Call ``advance``, which gives whether something is left, and messages."""
 
     run: str
+
+
+class Expect(NamedTuple):
+    """Say how many seconds a claim will take, by what its processor took before; long, if that is not known."""
+
+    claim: Claimed
 
 
 class Run(NamedTuple):
@@ -93,9 +98,9 @@ class Hold(NamedTuple):
 
 
 class Drop(NamedTuple):
-    """Keep this claim's lease no longer."""
+    """Keep these claims' leases no longer."""
 
-    claim: Claimed
+    claims: Sequence[Claimed]
 
 
 class Remind(NamedTuple):
@@ -133,7 +138,20 @@ class AwaitThread(NamedTuple):
 
 
 Request: TypeAlias = (
-    Claim | Settle | Advance | Run | Send | Hold | Drop | Remind | Now | Pause | IsThreads | StartThread | AwaitThread
+    Claim
+    | Settle
+    | Advance
+    | Expect
+    | Run
+    | Send
+    | Hold
+    | Drop
+    | Remind
+    | Now
+    | Pause
+    | IsThreads
+    | StartThread
+    | AwaitThread
 )
 
 Steps: TypeAlias = Generator[Request, Any, T]
@@ -148,13 +166,15 @@ class Asked(NamedTuple):
     process: int = 0
     thread: int = 0
     busy: int = 0
+    batch: bool = False
+    """The PROCESS nodes are run one after the other, and stored together if they are short."""
 
 
 Ask: TypeAlias = Callable[[int], Steps[Asked]]
 
 
 class Stored(NamedTuple):
-    """A claim that is done with."""
+    """Claims that are done with."""
 
     ended: Ended
     following: Next
@@ -171,31 +191,81 @@ class Keeping:
 
     def __init__(self, closing: Callable[[], bool], patience_s: float) -> None:
         self.closing = closing
+        self.pace_s = BATCH_S
+        """What a claim took of late."""
         self._patience_s = patience_s
         self._closed: float | None = None
         """When it was first seen that the process is to end."""
 
-    def run(self, todo: deque[Claimed], ask: Ask, *, alone: bool = False, returns: bool = False) -> Steps[Stored]:
-        """Run the first of the claims and store what came of it; hand all of them back if the process is to end.
+    def run(self, work: Work, ask: Ask, *, alone: bool = False, returns: bool = False) -> Steps[Stored]:
+        """Run the first of the claims, and short ones after it, and store what came of them.
 
+        Claims that would have to wait are handed back, all of them if the process is to end.
         ``ask`` finds out, anew for every try, what is asked for besides, given how many claims wait then.
         """
-        if self.closing():
-            claims, ended = list(todo), Ended([released(claim) for claim in todo], [])
-        else:
-            began = yield Now()
-            claims, ended = [todo[0]], (yield Run(todo[0], alone, returns))
-            if len(todo) > 1 and (yield Now()) - began > FRESH_S:
-                claims = list(todo)
-                ended = ended._replace(entries=[*ended.entries, *(released(claim) for claim in claims[1:])])
-        following = yield from self._store(ended, ask, len(todo) - len(claims))
-        for claim in claims:
-            todo.popleft()
-            yield Drop(claim)
+        began = now = yield Now()
+        begun = 0
+        while work.todo and not self.closing():
+            expected = yield Expect(work.todo[0])
+            if begun and now - began + expected > BATCH_S:
+                break
+            if expected > BATCH_S and len(work.todo) > 1:
+                yield from self._hand_back(work)
+            claim = work.begin(now)
+            if claim is None:
+                break
+            work.end((yield Run(claim, alone, returns)))
+            begun += 1
+            now = yield Now()
+        if begun:
+            self.pace_s = (now - began) / begun
+        while work.is_relieved:
+            yield Pause(RELIEVED_S)
+        claims, ended = work.take_done()
+        if work.todo and (self.closing() or now - began > FRESH_S):
+            waiting, back = work.take_waiting()
+            claims, ended = [*claims, *waiting], joined([ended, back])
+        following = yield from self._store(ended, ask, len(work.todo))
+        yield from self._stored(work, claims, ended)
+        return Stored(ended, following)
+
+    def _hand_back(self, work: Work) -> Steps[None]:
+        """Hand back all claims but the first one, which will take long."""
+        first = work.todo.popleft()
+        yield from self._relieve(work, *work.take_waiting())
+        work.todo.appendleft(first)
+
+    def relieve(self, work: Work) -> Steps[None]:
+        """Store what waits behind an attempt that takes long, and hand back what it keeps from being begun.
+
+        These are steps of another thread than the one that runs the attempt.
+        """
+        try:
+            yield from self._relieve(work, *work.take_late())
+        finally:
+            work.is_relieved = False
+
+    def _relieve(self, work: Work, claims: list[Claimed], ended: Ended) -> Steps[None]:
+        if not claims:
+            return
+        try:
+            following: Next = yield Settle(ended.entries, ended.values, inline=False, busy=1)
+        except BaseException as error:
+            work.put_back(claims, ended)
+            if not isinstance(error, AWAY):
+                raise
+            logger.warning("outcomes cannot be stored now (%s); they are kept: %s", error, _names(ended.entries))
+            return
+        yield from self._stored(work, claims, ended)
+        yield from follow_up(following)
+        work.todo.extend(following.claims)
+
+    def _stored(self, work: Work, claims: list[Claimed], ended: Ended) -> Steps[None]:
+        work.stored(claims)
+        yield Drop(claims)
         for entry in ended.entries:
             if entry["retry"] and not entry["returns"]:
                 yield Remind(entry["delay_ms"] / 1000)
-        return Stored(ended, following)
 
     def _store(self, ended: Ended, ask: Ask, waiting: int) -> Steps[Next]:
         """Settle until it is stored, or counts no longer: until then the leases are held.
@@ -204,12 +274,10 @@ class Keeping:
             Exception: one of AWAY, if the process is to end and its patience has.
         """
         entries = ended.entries
-        needs_inline = any(entry["fused"] for entry in entries)  # else what was run already would be given to others
         while True:
             asked = yield from ask(waiting)
-            inline = needs_inline or not self.closing()
             try:
-                following: Next = yield Settle(entries, ended.values, inline, *asked)
+                following: Next = yield Settle(entries, ended.values, not self.closing(), *asked)
             except AWAY as error:
                 if not entries:  # nothing is lost: it only asked for more
                     return Next([], [])
@@ -246,8 +314,3 @@ def follow_up(following: Next) -> Steps[None]:
                 yield Send(messages)
     except Exception as error:  # messages are hints, and the sweep goes on with consequences: claims are not to suffer
         logger.warning("what follows from a settle is left to the sweep (%s)", error)
-
-
-def released(claim: Claimed) -> OutcomeEntry:
-    """Give the outcome of a claim that is handed back unstarted."""
-    return outcome_entry(claim.run, claim.key, claim.fence, "released")

@@ -14,6 +14,7 @@ from flowq.runtime import messages
 from flowq.runtime.board import Board, Seat
 from flowq.runtime.leases import LeaseKeeper
 from flowq.runtime.monitor import Monitor, NoMonitor
+from flowq.runtime.paces import Paces
 from flowq.runtime.remote import Loader
 from flowq.runtime.scripts import Message, outcome_entry
 from flowq.runtime.state import State
@@ -49,6 +50,7 @@ class WorkerProcess:
         self._board = board
         self.monitor: Monitor = monitor or NoMonitor()
         self.loader = Loader(context, self.state)
+        self.paces = Paces()
         self.leases = LeaseKeeper(
             self.state.scripts, self.name, self.settings.renew_s, self.settings.lease_s, self.send, board, seat
         )

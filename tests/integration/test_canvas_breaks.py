@@ -89,8 +89,7 @@ def starts(log: str, run: str) -> dict[str, int]:
 def completions(context: EmbeddedContext, run: str) -> Counter[str]:
     """Give how often each node was recorded as completed."""
     state = State.of(context)
-    said = (fields[b"e"].decode().split() for _, fields in state.client.xrange(state.keys.events(run)))
-    return Counter(key for key, status, *_ in said if key != "run" and status == "completed")
+    return Counter(key for key, status, *_ in state.told(run) if key != "run" and status == "completed")
 
 
 def lost(context: EmbeddedContext, run: str) -> int:

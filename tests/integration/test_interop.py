@@ -365,8 +365,7 @@ def test_an_app_without_result_backend(server, monkeypatch):
 def recorded(context: FlowContext, run: str) -> Counter[str]:
     """Give how often each node was recorded as completed."""
     state = State.of(context)
-    said = (fields[b"e"].decode().split() for _, fields in state.client.xrange(state.keys.events(run)))
-    return Counter(key for key, status, *_ in said if key != "run" and status == "completed")
+    return Counter(key for key, status, *_ in state.told(run) if key != "run" and status == "completed")
 
 
 @pytest.mark.parametrize("dispatch", ["pull", "canvas"])

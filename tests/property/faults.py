@@ -55,11 +55,11 @@ class Faults:
 
     # ── processes and their claims
 
-    def _lose(self) -> None:
-        """Let a process end with what it holds, for the sweep to find out; or let claims be old whose replies were
-        lost, so that their process does not know of them."""
+    def _lose(self, *, for_sure: bool = False) -> None:
+        """Let a process end with what it holds, for the sweep to find out; or (unless it is to be lost for sure) let
+        claims be old whose replies were lost, so that their process does not know of them."""
         lost = self._lost()
-        if self.choose(2) and lost:
+        if (self.choose(2) or for_sure) and lost:
             self._hold_dead([run.held[ref].lease for run, ref in lost], events.Expire, 1)
             return
         for run, ref in lost:

@@ -114,7 +114,7 @@ class Twin(Faults):
         elif self.dead:
             self._sweep()
         elif work:
-            self._lose()
+            self._lose(for_sure=True)
             self._sweep()
         elif any(self.seen.lists.values()):
             queue = next(queue for (queue, _), entries in self.seen.lists.items() if entries)

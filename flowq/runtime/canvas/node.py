@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +13,9 @@ from flowq.runtime.canvas.held import find_result, message_of
 from flowq.runtime.canvas.tasks import cut
 from flowq.runtime.driver import Driver
 from flowq.runtime.runner import ClaimRunner
-from flowq.runtime.scripts import Claimed, Next, Picked
-from flowq.runtime.steps import AGAIN_S, AWAY, Asked, Ended, Keeping, Pause, Steps, Stored, follow_up
+from flowq.runtime.scripts import Next, Picked
+from flowq.runtime.steps import AGAIN_S, AWAY, Asked, Keeping, Pause, Steps, Stored, follow_up
+from flowq.runtime.work import Ended, Work
 from flowq.runtime.worker import WorkerProcess
 
 LATER_S = 0.05
@@ -41,16 +41,16 @@ def answer(
         picked = worker.state.scripts.pick(worker=worker.name, run=run, key=key)
     except AWAY as error:
         raise task.retry(exc=error, countdown=AWAY_S) from None
-    todo = deque(picked.claims)
+    work = Work(picked.claims)
     driver = Driver(worker, ClaimRunner(worker, in_canvas=True, closing=closing))
-    with driver.letting_go(todo):
+    with driver.letting_go(work):
         driver.drive(follow_up(Next(picked.claims, picked.messages)))
         if picked.starts and (result := find_result(task.request, run)) is not None:
             driver.drive(_park(lambda: worker.state.scripts.park(run=run, message=message_of(result), replaces=True)))
-        if not todo:
+        if not work:
             _unclaimed(task, picked)
             return
-        own = driver.drive(_steps(todo, alone, Keeping(closing, worker.settings.lease_s)))
+        own = driver.drive(_steps(work, alone, Keeping(closing, worker.settings.lease_s)))
     _end(task, own, is_held=picked.is_held)
 
 
@@ -75,15 +75,15 @@ def give_back(worker: WorkerProcess, run: str, key: str) -> None:
         worker.send(following.messages)
 
 
-def _steps(todo: deque[Claimed], alone: bool, keeping: Keeping) -> Steps[Stored]:
+def _steps(work: Work, alone: bool, keeping: Keeping) -> Steps[Stored]:
     """Run the task's own node, then the inline nodes that follow, and those that follow them."""
-    own = stored = yield from keeping.run(todo, _ask_nothing, alone=alone, returns=True)
+    own = stored = yield from keeping.run(work, _ask_nothing, alone=alone, returns=True)
     while True:
-        todo.extend(stored.following.claims)
+        work.todo.extend(stored.following.claims)
         yield from follow_up(stored.following)
-        if not todo:
+        if not work:
             return own
-        stored = yield from keeping.run(todo, _ask_nothing, alone=alone)
+        stored = yield from keeping.run(work, _ask_nothing, alone=alone)
 
 
 def _ask_nothing(_: int) -> Steps[Asked]:

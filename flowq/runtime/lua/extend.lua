@@ -5,7 +5,7 @@ local run = run_of(header.run)
 local record = is_live(run) and record_of(run, header.key)
 local row = record and row_of(run, header.key)
 if not row or row[6] == 0 or not holds(record, header.fence) then return {0, {}} end
-local map = map_of(record.more)
+local map = map_of(record)
 if header.offset > map.opened then return {0, {}} end
 if map.total < 0 then
   map.total = header.total
@@ -35,7 +35,6 @@ for first = 2 + map.opened - header.offset, last, 500 do
     touched[queue] = true
   end
 end
-record.more = more_of(map)
 if map.opened < map.total then
   write(run, header.key, record)
 else

@@ -28,8 +28,9 @@ if run.paused and record.status == 'ready' then
   set_aside(run, header.key)
   return {claims, {}, 'paused', 0, held, starts}
 end
+local is_first = record.attempt == 0
 claim(run, header.key, claims)
 if #claims > 0 then
-  note_pick(run, header.key, record.attempt == 0 and due < math.huge and due or 0)
+  note_pick(run, header.key, is_first and due < math.huge and due or 0)
 end
 return {claims, wake_ups(), record.status, 0, held, starts}

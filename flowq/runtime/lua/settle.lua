@@ -1,4 +1,4 @@
--- settle: worker token queue process thread busy inline outcomes
+-- settle: worker token queue process thread busy batch inline outcomes
 -- Record the outcomes of attempts, release what they decide, and give the drain its next nodes (as claim does).
 -- An outcome: {run, key, fence, kind, value, failure, retry, delay_ms, timed_out, fused, alone, returns}; `value` is the
 -- position in ARGV. In a canvas, `alone`: its message stood outside of its segment; `returns`: for a retry, that its
@@ -47,7 +47,7 @@ for position, outcome in ipairs(header.outcomes) do
     stale[#stale + 1] = position - 1
   else
     if outcome.kind == 'completed' then
-      if outcome.value > 0 then call('HSET', run.values, key, ARGV[outcome.value]) end
+      if outcome.value > 0 then keep(run, key, ARGV[outcome.value]) end
       if record.attempt > 1 then call('HDEL', run.base .. ':failures', key) end
       settle(run, key, record, 'completed', nil, outcome.alone)
     elseif outcome.kind == 'skipped' then

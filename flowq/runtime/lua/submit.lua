@@ -48,7 +48,10 @@ end
 for number = 1, tonumber(chunks) do
   if budget > 0 or header.held then open_sources(run, number) else later(run, 'sources', number) end
 end
-if run.todo then call('ZADD', key_of('timers'), now, run.id .. ' todo 0') end
+if run.todo then
+  leave(run)
+  call('ZADD', key_of('timers'), now, run.id .. ' todo 0')
+end
 if header.held then
   for _, suffix in ipairs({'', ':due'}) do call('PEXPIRE', base .. suffix, header.retention_ms) end
 elseif is_canvas then

@@ -168,7 +168,7 @@ class Survivor:
         assert sorted(lost) == list(range(len(gone))), "a lease that nobody has given counts"
         scripts, queue = self._state.scripts, self.context.settings.queue
         self._clock.go(0.01)
-        given = {"worker": self._worker.name, "token": "second", "queue": queue}
+        given: dict[str, Any] = {"worker": self._worker.name, "token": "second", "queue": queue}
         mine = scripts.claim(**given, process=20, thread=20, busy=1).claims
         same = {(claim.run, claim.key) for claim in mine}
         self._refuse([claim for claim in self._recording.claims if (claim.run, claim.key) in same])

@@ -176,9 +176,7 @@ class Errands:
             yield f"it has ended as {ends}"
 
     def _events_of(self, run: str) -> list[str]:
-        entries = self._state.client.xrange(self._state.keys.events(run))
-        told = [fields[b"e"].decode().split(" ") for _, fields in entries]
-        return [status for key, status, *_ in told if key == "run"]
+        return [told.status for told in self._state.told(run) if told.key == "run"]
 
     def _ends_right(self, errand: Errand, run: str) -> Iterator[str]:
         handle = self._client.handle(run)

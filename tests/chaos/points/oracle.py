@@ -50,7 +50,7 @@ def wrong_result(shape: Drawn, result: FlowResult) -> Iterator[str]:
 
 
 def _wrong_events(result: FlowResult, state: State, run: str) -> Iterator[str]:
-    entries = [fields[b"e"].decode().split(" ") for _, fields in state.client.xrange(state.keys.events(run))]
+    entries = list(state.told(run))
     plan = plan_of(state, run)
     ends = Counter(_label(plan, key) for key, status, *_ in entries if key != "run" and NodeStatus(status).is_final)
     for name, node in result.nodes.items():

@@ -45,6 +45,5 @@ def noting(name: str) -> bool:
 def recorded_ends(handle: FlowHandle) -> Counter[str]:
     """Count, by node, how often its end was recorded: as ``handle.events()`` tells, but without waiting for more."""
     state, plan = handle._state, handle._reader().plan
-    said = (fields[b"e"].decode().split(" ") for _, fields in state.client.xrange(state.keys.events(handle.run_id)))
-    ends = (key for key, status, *_ in said if key != "run" and status in FINAL)
+    ends = (key for key, status, *_ in state.told(handle.run_id) if key != "run" and status in FINAL)
     return Counter(label(plan, Ref.parse(key)) for key in ends)

@@ -6,7 +6,9 @@ from typing import Any
 
 from flowq.runtime.events import Ref
 from flowq.runtime.scripts import Claimed, OutcomeEntry
+from flowq.runtime.work import LATE_S, Ended, released
 from tests.chaos.simulation import history as word
+from tests.chaos.simulation.delivery import US
 from tests.chaos.simulation.process import WAITS, Process, Strand, lease_of
 from tests.chaos.simulation.world import World
 
@@ -35,9 +37,8 @@ class Attempts:
         """Begin an attempt."""
         world = self.world
         lease = lease_of(claim)
-        Ended = world.parts.steps.Ended
         if lease not in process.held:
-            return Ended([world.parts.steps.released(claim)], [], is_lost=True)
+            return Ended([released(claim)], [], is_lost=True)
         plan, ref = world.plans[claim.plan], lease[1]
         node = plan.nodes[ref.node]
         if node.over is not None and ref.item < 0:
@@ -51,7 +52,10 @@ class Attempts:
         process.held[lease] = strand
         strand.lease = lease
         longest = world.setup.duration if self.draw() > LONG else 2 * world.setup.times.lease
-        world.after(1 + int(self.draw() * longest), self._finish, process, strand, strand.waits, claim, ref)
+        took = 1 + int(self.draw() * longest)
+        world.after(took, self._finish, process, strand, strand.waits, claim, ref)
+        if took > LATE_S * US and strand.work:
+            world.after(int((LATE_S + self.draw()) * US), process.relieve, strand, strand.waits)
         return WAITS
 
     def stop(self, process: Process, strand: Strand, *, is_lost: bool) -> None:
@@ -66,8 +70,7 @@ class Attempts:
     def _stopped(self, process: Process, strand: Strand, waits: int, lease: Any) -> None:
         run, ref, fence = lease
         claim = Claimed(run, ref.key, 0, 0, fence, "", None, None, 0, None, None)
-        steps = self.world.parts.steps
-        process.resume(strand, waits, steps.Ended([steps.released(claim)], [], is_lost=True))
+        process.resume(strand, waits, Ended([released(claim)], [], is_lost=True))
 
     def _finish(self, process: Process, strand: Strand, waits: int, claim: Claimed, ref: Ref) -> None:
         world = self.world
@@ -96,6 +99,8 @@ class Attempts:
                 values.append(value)
                 if ref.item < 0 and not claim.crashes and not process.closing:
                     todo += [Ref(follower) for follower in plan.fused.get(current.node, ())]
+                    if current.node in plan.linear and self.draw() < 0.5:
+                        todo.append(Ref(plan.linear[current.node]))
             fence = claim.fence if is_own else -claim.fence
             world.history.append((word.FINISHED, world.now, claim.run, current, fence, process.name, ending, value))
             failures = claim.attempt - claim.crashes if is_own else 1
@@ -117,7 +122,7 @@ class Attempts:
                     returns=False,
                 )
             )
-        process.resume(strand, waits, world.parts.steps.Ended(entries, values))
+        process.resume(strand, waits, Ended(entries, values))
 
     def _open(self, process: Process, strand: Strand, claim: Claimed, ref: Ref, total: int, offset: int) -> None:
         """Open some more items of a map."""
@@ -131,15 +136,14 @@ class Attempts:
         def opened(reply: Any) -> None:
             if strand.waits != waits:
                 return
-            steps = self.world.parts.steps
             if isinstance(reply, Exception):
-                process.resume(strand, waits, steps.Ended([steps.released(claim)], []))
+                process.resume(strand, waits, Ended([released(claim)], []))
                 return
             counted, messages = reply
             self.world.send(messages)
             if counted and offset + count < total:
                 self._open(process, strand, claim, ref, total, offset + count)
             else:
-                process.resume(strand, waits, steps.Ended([], []))
+                process.resume(strand, waits, Ended([], []))
 
         self.world.call(process, strand.thread, "extend", args, opened)

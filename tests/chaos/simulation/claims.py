@@ -34,6 +34,7 @@ class Asked(NamedTuple):
     process: int
     thread: int
     busy: int
+    batch: bool
 
 
 class Claims(Delivery):
@@ -117,9 +118,9 @@ class Claims(Delivery):
             elif kind is machine.Enqueue:
                 ref = command.ref
                 node = stored.plan.nodes[ref.node]
+                is_fused = (stored.id, ref) in self._fused and ref != own
                 is_here = inline and node.placement is INLINE_PLACE and ref != own and ref.item < 0
-                has_room = len(self._inline) < INLINE and not stored.paused
-                if is_here and (has_room or (stored.id, ref) in self._fused):
+                if is_fused or (is_here and len(self._inline) < INLINE and not stored.paused):
                     self._inline.append((stored.id, ref))
                 else:
                     self._enqueue(stored, ref)
@@ -178,22 +179,37 @@ class Claims(Delivery):
         elif self._start(stored, ref, holder):
             claims.append(self._hand(stored, ref, holder))
 
-    def _take_ready(self, queue: str, lane: str, most: int, holder: str, claims: list[Claimed]) -> None:
-        ready, most = self.lists.get((queue, lane)), most + len(claims)
-        while ready and len(claims) < most:
+    def _take_ready(self, queue: str, lane: str, most: int, holder: str, claims: list[Claimed], batch: bool) -> None:
+        ready, before = self.lists.get((queue, lane)), len(claims)
+        if ready and batch and most > 1:
+            slots = sum(self.slots.get(queue, {}).values())
+            most = max(1, min(most, -(-len(ready) // max(1, slots))))
+        while ready and len(claims) - before < most:
             run, ref = ready.popleft()
+            if batch and most > 1 and self._is_alone(run, ref):
+                if len(claims) > before:
+                    ready.appendleft((run, ref))
+                    return
+                most = 1
             self._claim(run, ref, holder, claims)
 
+    def _is_alone(self, run: str, ref: Ref) -> bool:
+        """Tell whether nothing else may be in a batch with a node."""
+        stored = self.runs.get(run)
+        if stored is None or stored.state.status.is_final or ref not in stored.state.nodes:
+            return False
+        return stored.state.nodes[ref].crashes > 0 or stored.plan.nodes[ref.node].max_crashes <= 1
+
     def _next_claims(self, holder: str, asked: Asked) -> list[Claimed]:
-        token, queue, process, thread, busy = asked
+        token, queue, process, thread, busy, batch = asked
         claims: list[Claimed] = []
         for run, ref in self._inline:
             self._claim(run, ref, holder, claims)
         if not token:
             return claims
         if not claims:
-            self._take_ready(queue, "process", process, holder, claims)
-        self._take_ready(queue, "thread", thread, holder, claims)
+            self._take_ready(queue, "process", process, holder, claims, batch)
+        self._take_ready(queue, "thread", thread, holder, claims, batch)
         drains = self.drains.setdefault(queue, {})
         if not claims and not busy:
             drains.pop(token, None)

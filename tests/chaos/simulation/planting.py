@@ -106,7 +106,11 @@ CONTROL: Texts = {
 STORE: Texts = {
     "a timer is dropped": ("if due <= self.now or not is_open:", "if True:"),
     "a timer never falls due": ("if due <= self.now and is_open", "if False and is_open"),
-    "a deadline is missed": ("if ref == DEADLINE:", "if ref == DEADLINE:\n            pass\n        elif ref is None:"),
+    "a deadline is missed": (
+        "if ref == DEADLINE:",
+        "if ref == DEADLINE:\n            pass\n        elif ref is None:",
+        "deadlines",
+    ),
     "a repeated call claims more": ("if last == number:  # the reply was lost", "if False:"),
     "a call that comes too late claims": ("if last > number:", "if False:"),
     "a repeated call gives nothing": ("self._hand_again(args[0], reply.claims)", "[]"),
@@ -144,14 +148,18 @@ DRAIN: Texts = {
 STEPS: Texts = {
     "an ended drain's messages are not sent": ("if following.messages:", "if following.claims:"),
     "claims are not held": ("yield Hold(following.claims)", "pass"),
-    "claims are kept for ever": ("yield Drop(claim)", "pass"),
+    "claims are kept for ever": ("        yield Drop(claims)\n", "        yield Drop([])\n"),
     "an outcome is tried but once": ("yield Pause(AGAIN_S)", "return Next([], [])"),
     "a claim is let go before its outcome is stored": (
         "        following = yield from self._store(",
-        "        for claim in claims:\n            yield Drop(claim)\n        following = yield from self._store(",
+        "        yield Drop(claims)\n        following = yield from self._store(",
         "late calls",
     ),
-    "what was not begun is forgotten": ("Ended([released(claim) for claim in todo], [])", "Ended([], [])"),
+    "what was not begun is forgotten": ("joined([ended, back])\n        following", "ended\n        following"),
+    "what waits behind an attempt is forgotten": (
+        "Settle(ended.entries, ended.values, inline=False",
+        "Settle([], [], inline=False",
+    ),
 }
 
 OF_PART: dict[str, Texts] = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from flowq.core.types import FlowType
 from flowq.runtime.events import Ref
 from flowq.runtime.scripts import Claimed, WakeUp
+from flowq.runtime.work import Work
 from tests.chaos.simulation import history as word
 from tests.chaos.simulation.claims import Asked, Lease
 from tests.chaos.simulation.delivery import US
@@ -20,17 +20,20 @@ if TYPE_CHECKING:
 
 QUEUES = ("main", "side")
 
-MAIN, SWEEPER = 0, -1
+MAIN, SWEEPER, RELIEVER = 0, -1, 1000
 """Threads of a process; those beside the main one count from 1, and a number is used again."""
+
+PACES_S = (0.0, 0.001, 0.003, 1.0)
+"""What is expected of attempts, rightly or wrongly."""
 
 
 class Strand:
     """One generator of steps, in a process."""
 
-    __slots__ = ("awaits", "drain", "lease", "steps", "thread", "todo", "waits")
+    __slots__ = ("awaits", "drain", "lease", "steps", "thread", "waits", "work")
 
-    def __init__(self, steps: Generator[Any, Any, Any], todo: deque[Claimed], drain: Any, thread: int) -> None:
-        self.steps, self.todo, self.drain, self.thread = steps, todo, drain, thread
+    def __init__(self, steps: Generator[Any, Any, Any], work: Work, drain: Any, thread: int) -> None:
+        self.steps, self.work, self.drain, self.thread = steps, work, drain, thread
         self.waits = 0
         """Grows with everything that it waits for: what comes for an older wait is not for it any more."""
         self.awaits = False
@@ -62,6 +65,7 @@ class Process(Caller):
             steps.Claim: self._claim,
             steps.Settle: self._settle,
             steps.Advance: self._advance,
+            steps.Expect: self._expect,
             steps.Run: self._run,
             steps.Send: self._send,
             steps.Hold: self._hold,
@@ -106,8 +110,8 @@ class Process(Caller):
         drain = world.parts.drain.DrainSteps(
             times.slice / US, world.setup.threads, times.lease / US, lambda: self.closing
         )
-        todo: deque[Claimed] = deque()
-        self._begin(drain.main(todo), todo, drain, MAIN)
+        work = Work()
+        self._begin(drain.main(work), work, drain, MAIN)
         self.keeper.begin()
 
     def close(self) -> None:
@@ -133,8 +137,8 @@ class Process(Caller):
 
     # ── strands
 
-    def _begin(self, steps: Generator[Any, Any, Any], todo: deque[Claimed], drain: Any, thread: int) -> None:
-        strand = Strand(steps, todo, drain, thread)
+    def _begin(self, steps: Generator[Any, Any, Any], work: Work, drain: Any, thread: int) -> None:
+        strand = Strand(steps, work, drain, thread)
         self.strands.append(strand)
         self.world.active += 1
         self._step(strand, None)
@@ -151,7 +155,7 @@ class Process(Caller):
         except StopIteration:
             self._over(strand)
         except Unavailable:  # it gave up: its leases are let go
-            for claim in strand.todo:
+            for claim in strand.work.held:
                 self.held.pop(lease_of(claim), None)
             self._over(strand)
 
@@ -172,6 +176,8 @@ class Process(Caller):
         if strand.thread == MAIN:
             self.drain = None
             self.rest()
+            return
+        if strand.thread >= RELIEVER:
             return
         strand.drain.threads -= 1
         for other in self.strands:
@@ -197,7 +203,7 @@ class Process(Caller):
 
     def _settle(self, strand: Strand, request: Any) -> Any:
         queue, token = self._drain_of(request)
-        asked = Asked(token, queue, request.process, request.thread, request.busy)
+        asked = Asked(token, queue, request.process, request.thread, request.busy, request.batch)
         return self._call(strand, "settle", self.name, asked, request.inline, request.outcomes, request.values)
 
     def _drain_of(self, request: Any) -> tuple[str, str]:
@@ -218,7 +224,8 @@ class Process(Caller):
         self.keeper.begin()
 
     def _drop(self, strand: Strand, request: Any) -> None:
-        self.held.pop(lease_of(request.claim), None)
+        for claim in request.claims:
+            self.held.pop(lease_of(claim), None)
 
     def _remind(self, strand: Strand, request: Any) -> None:
         self.world.after(int(request.seconds * US), self._sweep)
@@ -250,16 +257,29 @@ class Process(Caller):
 
     def _start_thread(self, strand: Strand, request: Any) -> None:
         strand.drain.threads += 1
-        todo = deque([request.claim])
+        work = Work([request.claim])
+        self._begin(strand.drain.beside(work), work, strand.drain, self._free(1))
+
+    def _free(self, first: int) -> int:
+        """Give a thread's number that nobody uses."""
         used = {other.thread for other in self.strands}
-        free = next(number for number in range(1, 100) if number not in used)
-        self._begin(strand.drain.beside(todo), todo, strand.drain, free)
+        return next(number for number in range(first, first + 100) if number not in used)
+
+    def relieve(self, strand: Strand, waits: int) -> None:
+        """Let nothing wait behind an attempt that takes long."""
+        if not self.alive or strand.waits != waits or self.world.now < self.frozen_until:
+            return
+        if strand.work.is_late(self._now(strand, None)) and not strand.work.is_relieved:
+            self._begin(strand.drain.relieve(strand.work), Work(), strand.drain, self._free(RELIEVER))
 
     def _await_thread(self, strand: Strand, request: Any) -> Any:
         if not strand.drain.threads:
             return None
         strand.awaits = True
         return self._pause(strand, request)
+
+    def _expect(self, strand: Strand, request: Any) -> float:
+        return PACES_S[int(self.draw() * len(PACES_S))]
 
     def _run(self, strand: Strand, request: Any) -> Any:
         return self.worker.attempts.run(self, strand, request.claim)

@@ -27,7 +27,7 @@ from flowq.runtime.scripts import (
     Swept,
     WakeUp,
 )
-from flowq.runtime.state import Record, State
+from flowq.runtime.state import Record, State, told_by
 from tests.property.calls import Calls, Sent
 from tests.property.look import SUFFIXES, Entry
 
@@ -349,7 +349,9 @@ class Desk:
         return None if entry is None else entry.status
 
     def events(self, run: str = "r") -> list[str]:
-        return [fields[b"e"].decode() for _, fields in self.client.xrange(self.keys.events(run))]
+        """Give what is told of a run: ``node status attempt worker``."""
+        entries = self.client.xrange(self.keys.events(run))
+        return [" ".join(map(str, told)) for _, fields in entries for told in told_by(fields)]
 
     def ready(self, queue: str = "main", lane: str = "process") -> list[str]:
         return [entry.decode() for entry in self.client.lrange(self.keys.lane(queue, lane), 0, -1)]

@@ -2,7 +2,7 @@
 -- the microseconds since the run was submitted.
 local function next_fence(run)
   run.fence = math.max(run.fence + 1, clock[1] * 1000000 + clock[2] - run.submitted * 1000)
-  call('HSET', run.base, 'fence', run.fence)
+  set(run, 'fence', run.fence)
   return run.fence
 end
 
@@ -17,25 +17,34 @@ local function begin(run, key)
   announce(run, key, record)
   if run.status == 'pending' then
     run.status = 'running'
-    call('HSET', run.base, 'status', 'running', 'started', now)
+    set(run, 'status', 'running')
+    set(run, 'started', now)
   end
   return record
+end
+
+-- The run's input, once in a reply: 1 stands for what came before.
+local function input_of(run)
+  if run.has_input then return 1 end
+  run.has_input = true
+  return call('HGET', run.base, 'input')
 end
 
 -- Give a begun node to the caller: its lease, its fence, and the inputs if they are few.
 local function hand(run, key, record)
   refresh()
-  call('ZADD', key_of('leases', header.holder), now, lease_of(run, key, record.fence))
+  take_hold(lease_of(run, key, record.fence))
   local node, item = split(key)
   local row = row_of(run, node)
-  local input = row[7] == 1 and call('HGET', run.base, 'input') or false
-  local value = item and call('HGET', run.values, 'i' .. key) or false
+  local value = false
+  if item then value = run.given['i' .. key] end
+  if value == nil then value = call('HGET', run.values, 'i' .. key) end
   local records, values = false, false
   if row[8] and #row[8] > 0 then
     records, values = call('HMGET', run.nodes, unpack(row[8])), call('HMGET', run.values, unpack(row[8]))
   end
-  return {run.id, key, record.attempt, record.crashes, record.fence, run.plan, input, value,
-          map_of(record.more).opened, records, values}
+  return {run.id, key, record.attempt, record.crashes, record.fence, run.plan, row[7] == 1 and input_of(run), value,
+          map_of(record).opened, records, values}
 end
 
 local function claim(run, key, claims)
@@ -48,14 +57,57 @@ local function claim(run, key, claims)
   if record then claims[#claims + 1] = hand(run, key, record) end
 end
 
--- Take up to `most` nodes from a queue's lane; entries of ended runs and of nodes that are no longer ready are dropped.
-local function take(queue, lane, most, claims)
-  local list, before = key_of('queue', queue, lane), #claims
-  for _ = 1, BUDGET do -- a cancelled run may have left more; then this drain ends, and another one goes on
-    local entry = #claims - before < most and call('LPOP', list)
-    if not entry then return end
+-- Whether nothing else may be in a batch with a node: it may be the one that its process died of, or the next such end is
+-- its last one; and all that a process has claimed ends with it.
+local function is_alone(run, key)
+  local record = is_live(run) and record_of(run, key)
+  return record and (record.crashes > 0 or row_of(run, (split(key)))[5] <= 1)
+end
+
+-- Of a list of entries, those that may be claimed together; the others go back to where they were.
+local function together(list, entries)
+  local keys, of_run = {}, {}
+  for _, entry in ipairs(entries) do
     local id, key = string.match(entry, '^(%S+) (%S+)$')
-    claim(run_of(id), key, claims)
+    keys[#keys + 1] = {run_of(id), key}
+    local run = runs[id]
+    if run then
+      of_run[run] = of_run[run] or {}
+      table.insert(of_run[run], key)
+    end
+  end
+  for run, its in pairs(of_run) do read_ahead(run, its) end
+  for position, entry in ipairs(keys) do
+    if header.batch and is_alone(entry[1], entry[2]) then
+      local last = position > 1 and position - 1 or 1
+      for back = #entries, last + 1, -1 do
+        call('LPUSH', list, entries[back])
+        keys[back] = nil
+      end
+      break
+    end
+  end
+  return keys
+end
+
+-- Take up to `most` nodes from a queue's lane; entries of ended runs and of nodes that are no longer ready are dropped.
+-- For a batch, no more than leaves the queue's other slots their share.
+local function take(queue, lane, most, claims)
+  if most < 1 then return end
+  local list, before = key_of('queue', queue, lane), #claims
+  if most > 1 and header.batch then
+    most = math.max(1, math.min(most, math.ceil(call('LLEN', list) / math.max(1, slots_of(queue)))))
+  end
+  for _ = 1, math.ceil(BUDGET / most) do -- a cancelled run may have left more; then this drain ends, and another goes on
+    local entries = call('LPOP', list, most - (#claims - before))
+    if not entries then return end
+    local found = #entries == 1 and {} or together(list, entries)
+    if #entries == 1 then
+      local id, key = string.match(entries[1], '^(%S+) (%S+)$')
+      found[1] = {run_of(id), key}
+    end
+    for _, entry in ipairs(found) do claim(entry[1], entry[2], claims) end
+    if #found < #entries or #claims - before >= most then return end
   end
 end
 

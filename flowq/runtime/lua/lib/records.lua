@@ -21,7 +21,6 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local BUDGET = 500           -- edges that one call follows: each takes 6 to 9 microseconds
 local INLINE = 32            -- inline nodes that one call hands to its caller
-local EVENTS = 10000         -- about so many events are kept per run
 local budget = BUDGET
 
 local FINAL = {completed = true, failed = true, cancelled = true, skipped = true, upstream_failed = true}
@@ -50,7 +49,8 @@ local function run_of(id)
     end
     run = {id = id, base = base, status = head[1], plan = head[2], queue = head[3], retention = tonumber(head[4]),
            canvas = head[5], held = head[6], paused = head[7], fence = number_or(head[8] or nil, 0), submitted = head[9],
-           reopening = head[10], nodes = base .. ':nodes', values = base .. ':values', counts = {}}
+           reopening = head[10], nodes = base .. ':nodes', values = base .. ':values', records = {}, texts = {}, given = {},
+           counts = {}, head = {}, changed = {}, outputs = {}, told = {}}
     runs[id] = run
   end
   return run or nil
@@ -83,13 +83,15 @@ local function split(key)
   return node, item ~= '' and item or nil
 end
 
-local function map_of(more)
-  local total, opened, settled, broken = string.match(more, '^(-?%d+),(%d+),(%d+),(.*)$')
-  return {total = number_or(total, -1), opened = number_or(opened, 0), settled = number_or(settled, 0),
-          broken = broken ~= '' and broken or nil}
+-- A map's own part of its record; what is changed in it is written with the record.
+local function map_of(record)
+  if not record.map then
+    local total, opened, settled, broken = string.match(record.more, '^(-?%d+),(%d+),(%d+),(.*)$')
+    record.map = {total = number_or(total, -1), opened = number_or(opened, 0), settled = number_or(settled, 0),
+                  broken = broken ~= '' and broken or nil}
+  end
+  return record.map
 end
-
-local function more_of(map) return table.concat({map.total, map.opened, map.settled, map.broken or ''}, ',') end
 
 local function parse(text)
   local status, attempt, crashes, fence, started, ended, worker, more =
@@ -98,35 +100,58 @@ local function parse(text)
           started = started, ended = ended, worker = worker, more = more}
 end
 
+-- The record of a node or item as it stands now, with what this call has changed; nil if the plan has no such node.
+local function stored_record(run, key, node, item)
+  local record = run.records[key]
+  if record then return record end
+  local text = run.texts[key]
+  if text == nil then text = call('HGET', run.nodes, key) end
+  if text then
+    record = parse(text)
+  else
+    local row = row_of(run, node)
+    if not row then return nil end
+    local waits = not item and row[3] > 0
+    record = {status = waits and 'pending' or 'ready', attempt = 0, crashes = 0, fence = 0, started = '', ended = '',
+              worker = '', more = waits and row[3] or ''}
+  end
+  run.records[key] = record
+  return record
+end
+
 -- What is known of a node or item; nil if the plan has no such node, or the map is not open so far.
 local function record_of(run, key)
   local node, item = split(key)
-  local text = call('HGET', run.nodes, key)
-  local record = parse(text or 'ready|0|0|0||||')
-  if not text then
-    local row = row_of(run, node)
-    if not row then return nil end
-    if not item and row[3] > 0 then record.status, record.more = 'pending', row[3] end
-  end
-  if item then
-    local map = record_of(run, node)
-    if tonumber(item) >= map_of(map.more).opened then return nil end
-    -- A map that fails before all its items are open takes along those that are; it writes nothing to them.
-    if FINAL[map.status] and not FINAL[record.status] then record.status = 'cancelled' end
+  if not item then return stored_record(run, key, node) end
+  local map = stored_record(run, node, node)
+  if not map or tonumber(item) >= map_of(map).opened then return nil end
+  local record = stored_record(run, key, node, item)
+  -- A map that fails before all its items are open takes along those that are; it writes nothing to them.
+  if FINAL[map.status] and not FINAL[record.status] then
+    return {status = 'cancelled', attempt = record.attempt, crashes = record.crashes, fence = record.fence,
+            started = record.started, ended = record.ended, worker = record.worker, more = record.more}
   end
   return record
 end
 
-local function write(run, key, record)
-  call('HSET', run.nodes, key, table.concat({record.status, record.attempt, record.crashes, record.fence, record.started,
-    record.ended, record.worker, record.more}, '|'))
-end
-
-local function count(run, name, by) run.counts[name] = (run.counts[name] or 0) + by end
-
-local function announce(run, key, record)
-  call('XADD', run.base .. ':events', 'MAXLEN', '~', EVENTS, '*', 'e',
-    table.concat({key, record.status, record.attempt, record.worker}, ' '))
+-- Read what several nodes need in one go: so each costs far less.
+local function read_ahead(run, keys)
+  local nodes, items = {}, {}
+  for _, key in ipairs(keys) do
+    local node, item = split(key)
+    nodes[#nodes + 1] = node
+    if item then items[#items + 1] = 'i' .. key end
+  end
+  local texts, known = call('HMGET', run.nodes, unpack(keys)), call('HMGET', key_of('plan', run.plan), unpack(nodes))
+  local of_plan = rows[run.plan] or {}
+  rows[run.plan] = of_plan
+  for position, key in ipairs(keys) do
+    run.texts[key] = texts[position]
+    local node = nodes[position]
+    if not of_plan[node] and known[position] then of_plan[node] = cjson.decode(known[position]) end
+  end
+  if #items == 0 then return end
+  for position, value in ipairs(call('HMGET', run.values, unpack(items))) do run.given[items[position]] = value end
 end
 
 local function lease_of(run, key, fence) return run.id .. ' ' .. key .. ' ' .. fence end
@@ -144,9 +169,6 @@ end
 -- A server without memory refuses the first write of a script, if it may need memory, and none after it. What ends that
 -- which has begun, or frees memory, begins with one that is never refused.
 local function although_full() call('DEL', key_of('full')) end
-
--- The caller holds a claim no longer.
-local function let_go(lease) call('ZREM', key_of('leases', header.holder), lease) end
 
 -- Whether a claim is still valid. Fence 0 is no claim's: a map whose items are all open has given its own up.
 local function holds(record, fence)

@@ -30,10 +30,13 @@ local function answered(answer)
   local last, is_claims, kept = string.match(call('GET', key) or '', '^(%d+) ([01])(.*)$')
   if last == number then
     local reply = cmsgpack.unpack(kept)
-    return is_claims == '1' and hand_again(reply) or reply
+    if is_claims == '1' then hand_again(reply) end
+    put_all()
+    return reply
   end
   if last and tonumber(last) > tonumber(number) then return false end
   local reply = answer()
+  put_all()
   call('SET', key, number .. ' ' .. (is_claiming and 1 or 0) .. cmsgpack.pack(brief(reply)), 'PX', KEPT_MS)
   return reply
 end

@@ -13,8 +13,10 @@ end
 
 local function finish(run, status)
   run.status = status
-  call('HSET', run.base, 'status', status, 'ended', now)
-  call('XADD', run.base .. ':events', '*', 'e', 'run ' .. status .. ' 0 ')
+  set(run, 'status', status)
+  set(run, 'ended', now)
+  tell(run, 'run ' .. status .. ' 0', '')
+  put(run) -- what is made after the keys were told to go would stay
   if status == 'completed' then call('HSET', key_of('plan', run.plan), 'last', run.id) end
   expire_run(run)
   call('SREM', key_of('open'), run.id)
@@ -32,22 +34,55 @@ end
 local settle_item
 
 -- All that follows from one outcome comes before what follows from the next: so a node goes by what happened first.
+-- A call works off what it caused itself, if it can; only what is left over stands in Redis.
 local function later(run, ...)
-  call(run.follows and 'LPUSH' or 'RPUSH', run.base .. ':todo', table.concat({...}, ' '))
+  local entry = table.concat({...}, ' ')
+  if run.first == nil then -- whoever came before has left something?
+    run.first, run.last = 1, 0
+    run.is_behind = call('EXISTS', run.base .. ':todo') == 1
+  end
+  if run.is_behind then
+    call(run.follows and 'LPUSH' or 'RPUSH', run.base .. ':todo', entry)
+  elseif run.follows then
+    run.first = run.first - 1
+    run[run.first] = entry
+  else
+    run.last = run.last + 1
+    run[run.last] = entry
+  end
   run.todo = true
+end
+
+local function next_todo(run)
+  if run.first == nil then run.first, run.last, run.is_behind = 1, 0, true end
+  if run.is_behind then
+    local entry = call('LPOP', run.base .. ':todo')
+    if entry then return entry end
+    run.is_behind = false
+  end
+  if run.first > run.last then return nil end
+  run.first = run.first + 1
+  return run[run.first - 1]
+end
+
+-- Leave what is left over to whoever comes next.
+local function leave(run)
+  local entries = {}
+  for position = run.first or 1, run.last or 0 do entries[#entries + 1] = run[position] end
+  in_pieces('RPUSH', run.base .. ':todo', entries)
+  run.first, run.last, run.is_behind = 1, 0, true
 end
 
 -- Settle a node or an item. What follows downstream goes onto the todo list.
 local function settle(run, key, record, status, reason, alone)
   record.status, record.fence, record.ended = status, 0, now
-  local map = map_of(record.more)
+  local map = map_of(record)
   if alone or record.more == '~' or record.more == '!' then alone = status == 'completed' and 'alone' end
   if map.total < 0 then
     record.more = reason or ''
   elseif reason then -- the map failed before all its items were open: those that are left count no longer
     count(run, 'total', map.settled - map.total)
     map.broken = reason
-    record.more = more_of(map)
   end
   write(run, key, record)
   announce(run, key, record)
@@ -66,13 +101,12 @@ end
 -- Count an item for its map; the last one settles the map, the first bad one what requires all of them.
 function settle_item(run, node, status)
   local record = record_of(run, node)
-  local map = map_of(record.more)
+  local map = map_of(record)
   map.settled = map.settled + 1
   if status ~= 'completed' then
     if not map.broken then later(run, node, status, 0, 'required') end
     if not map.broken or status == 'failed' then map.broken = status end
   end
-  record.more = more_of(map)
   if map.settled == map.total then
     settle(run, node, record, map.broken or 'completed')
   else
@@ -84,8 +118,8 @@ end
 local function ready(run, key, record)
   local row = row_of(run, key)
   local is_fused = fused[run.id .. ' ' .. key]
-  local is_here = row[1] == 'inline' and takes_inline and (is_fused or (#inline < INLINE and not run.paused))
-  if is_here and (not run.canvas or canvas_field(run, key) == 'i') then
+  local is_here = row[1] == 'inline' and takes_inline and #inline < INLINE and not run.paused
+  if is_fused or (is_here and (not run.canvas or canvas_field(run, key) == 'i')) then
     record.status = 'ready'
     write(run, key, record)
     inline[#inline + 1] = {run, key}
@@ -147,6 +181,7 @@ local function follow_up(run, entry)
       call('HDEL', run.nodes, key)
       call('HDEL', run.values, key, 'i' .. key)
     end
+    run.records[key] = nil
     call('HDEL', run.base .. ':failures', key)
     call('HDEL', run.base, 'unknown:' .. key, 'lost:' .. key)
     if run.letters == nil then run.letters = call('EXISTS', key_of('dead')) == 1 end
@@ -171,9 +206,8 @@ end
 -- Work off the run's consequences within the budget. What is left stays on the todo list, with a timer that has the
 -- sweep go on with it should the caller die now.
 local function propagate(run)
-  local todo = run.base .. ':todo'
   while run.todo and budget > 0 do
-    local entry = call('LPOP', todo)
+    local entry = next_todo(run)
     if not entry then
       run.todo = false
       break
@@ -183,12 +217,20 @@ local function propagate(run)
       run.follows = true
       local stopped = follow(run, node, status, tonumber(cursor), only == 'required')
       run.follows = false
-      if stopped then call('LPUSH', todo, table.concat({node, status, stopped, only}, ' ')) end
+      if stopped then
+        run.follows = true
+        later(run, node, status, stopped, only)
+        run.follows = false
+      end
     else
       follow_up(run, entry)
     end
   end
-  if run.todo and call('EXISTS', todo) == 0 then run.todo = false end
+  if run.todo and run.is_behind == false and run.first > run.last then run.todo = false end
+  if run.todo then
+    leave(run)
+    run.todo = call('EXISTS', run.base .. ':todo') == 1
+  end
   if run.back and not run.paused then bring_back(run) end
   if run.todo or (run.back and not run.paused) then
     call('ZADD', key_of('timers'), now, run.id .. ' todo 0')
@@ -198,6 +240,7 @@ end
 -- Write the counters back, and end the run if nothing remains.
 local function flush(run)
   if not is_open(run) then return end
+  put(run)
   local left
   for name, by in pairs(run.counts) do
     local value = call('HINCRBY', run.base, name, by)
@@ -214,4 +257,5 @@ local function flush_all()
   for _, run in pairs(runs) do
     if run then flush(run) end
   end
+  put_all()
 end
