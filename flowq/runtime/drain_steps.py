@@ -134,5 +134,6 @@ class DrainSteps:
         return Asked(thread=0 if waiting else (yield from self._open()), busy=1)
 
     def _open(self) -> Steps[int]:
-        """Give 1 while it may ask for more, else 0."""
-        return 0 if self._closing() else int((yield Now()) < self._ends)
+        """Give 1 while it may ask for more, else 0: also once it has met what others may know and this worker does not,
+        as it would get it again before them."""
+        return 0 if self._closing() or self._keeping.is_puzzled else int((yield Now()) < self._ends)

@@ -102,7 +102,8 @@ class Driver:
         return self._scripts.advance(run=request.run)
 
     def _expect(self, request: asked.Expect) -> float:
-        return self._worker.paces.expect(self._node(request.claim).processor)
+        node = self._node(request.claim)
+        return 0.0 if node.placement is FlowType.INLINE else self._worker.paces.expect(node.processor)
 
     def _run(self, request: asked.Run) -> Ended:
         return self._runner.run(request.claim, alone=request.alone, returns=request.returns)

@@ -148,7 +148,8 @@ class ClaimRunner:
             monitor.started(attempt)
             began = time.monotonic()
             outcome = perform(self._worker.registry, attempt.info, attempt.inputs, scope)
-            self._worker.paces.note(attempt.node.processor, time.monotonic() - began)
+            if not (outcome.failure and outcome.failure.kind is FailureKind.UNKNOWN_PROCESSOR):
+                self._worker.paces.note(attempt.node.processor, time.monotonic() - began)
         monitor.ended(attempt, outcome)
         if scope.stopped and outcome.timed_out:
             return None  # its time was not up: it is not wanted any more

@@ -72,7 +72,8 @@ class Advance(NamedTuple):
 
 
 class Expect(NamedTuple):
-    """Say how many seconds a claim will take, by what its processor took before; long, if that is not known."""
+    """Say how many seconds a claim will take, by what its processor took before; long, if that is not known. INLINE
+    nodes are meant to be short, and not to leave their worker."""
 
     claim: Claimed
 
@@ -192,7 +193,9 @@ class Keeping:
     def __init__(self, closing: Callable[[], bool], patience_s: float) -> None:
         self.closing = closing
         self.pace_s = BATCH_S
-        """What a claim took of late."""
+        """What claims take of late."""
+        self.is_puzzled = False
+        """Something was claimed that this worker does not know."""
         self._patience_s = patience_s
         self._closed: float | None = None
         """When it was first seen that the process is to end."""
@@ -217,8 +220,7 @@ class Keeping:
             work.end((yield Run(claim, alone, returns)))
             begun += 1
             now = yield Now()
-        if begun:
-            self.pace_s = (now - began) / begun
+            self.pace_s = max((now - began) / begun, (yield Expect(claim)))
         while work.is_relieved:
             yield Pause(RELIEVED_S)
         claims, ended = work.take_done()
@@ -264,6 +266,7 @@ class Keeping:
         work.stored(claims)
         yield Drop(claims)
         for entry in ended.entries:
+            self.is_puzzled = self.is_puzzled or entry["kind"] == "unknown"
             if entry["retry"] and not entry["returns"]:
                 yield Remind(entry["delay_ms"] / 1000)
 

@@ -141,7 +141,7 @@ DRAIN: Texts = {
         "elif self._over:",
         "else:\n                return\n            if self._over:",
     ),
-    "a drain that closes goes on claiming": ("0 if self._closing() else int(", "int("),
+    "a drain that closes goes on claiming": ("0 if self._closing() or self._keeping.is_puzzled else int(", "int("),
     "threads are not counted": ("self._busy = waiting + self.threads", "self._busy = waiting"),
 }
 

@@ -55,6 +55,8 @@ class Store(Control):
                 return None
         if self._inline:
             self._inline = []
+        if self._fused:
+            self._fused = set()
         self._touched.clear()
         reply = getattr(self, name)(call, *args)
         self.said[caller] = number, reply, self.now + SAID_US
