@@ -82,6 +82,13 @@ SCRIPTS = {
     "a continuation has no timer": Bug("lib", "call('ZADD', key_of('timers'), now, run.id .. ' todo 0')", ""),
     "the caller is not told to go on": Bug("settle", "unfinished[#unfinished + 1] = id", ""),
     "advance says that it is over": Bug("advance", "and 1 or 0", "and 0 or 0"),
+    "a batch leaves others nothing": Bug("lib", "if most > 1 and batch then", "if false then"),
+    "a batch ends with who ends its process": Bug("lib", "record.crashes > 0 or row_of", "false and row_of"),
+    "who has ended its process is not alone": Bug(
+        "lib",
+        "if batch and is_alone(",
+        "if batch and position > 1 and is_alone(",
+    ),
     "an inline node is handed to anybody": Bug("settle", "takes_inline = header.inline", "takes_inline = true"),
     "a fused node is anybody's": Bug(
         "settle", "fuse(run, key)\n  for", "fuse(run, key)\n  do return begin(run, key) end\n  for"

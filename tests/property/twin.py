@@ -151,7 +151,11 @@ class Twin(Faults):
     def _claim(self, drain: dict[str, Any] | None = None) -> None:
         drain = drain or self._drain()
         self._call_as(one_of(self.choose, self.holders[:2]))
+        waits = len(self.seen.lists[drain["queue"], "process"])
         reply = self._call("claim", **drain)
+        taken = [self.runs[claim.run].plan.nodes[Ref.parse(claim.key).node].placement for claim in reply.claims]
+        most = max(1, -(-waits // SLOTS)) if drain["batch"] else waits
+        assert len(taken) - taken.count(FlowType.THREAD) <= most, "others do not get their share"
         self._claimed(reply, drain)
 
     def _settle(self) -> None:
@@ -187,7 +191,8 @@ class Twin(Faults):
         position = len(values) + 1 if ending is Ending.COMPLETED else 0
         outcomes.append(outcome_of(run.id, ref, fence, ending, position, fused=fused))
         if position and ref.item < 0:
-            for follower in run.plan.fused.get(ref.node, ()):
+            linear = run.plan.linear.get(ref.node)
+            for follower in run.plan.fused.get(ref.node, ()) if linear is None else (linear,):
                 if self.choose(4) != 1:
                     self._tell(run, Ref(follower), 0, outcomes, values, fused=True)
 
@@ -209,7 +214,7 @@ class Twin(Faults):
         ending = ending_of(outcome)
         if outcome["fused"]:
             # It must have become ready by an outcome before it in this call: else somebody else may have it.
-            possible = hands and (run.id, ref) in self.fresh
+            possible = (run.id, ref) in self.fresh
             assert taken == possible or (possible and not self.limits.is_large), outcome
             if not taken:
                 return
@@ -251,12 +256,22 @@ class Twin(Faults):
             else:
                 assert (spec.queue or "main") == drain["queue"], claim
                 taken["thread" if spec.placement is FlowType.THREAD else "process"] += 1
+        if drain["batch"] and taken["process"] > 1:
+            self._check_batch(reply)
         self.seen = self._look()
         for lane in LANES:
             assert taken[lane] <= drain[lane] or handed, (lane, taken, drain)
             waits = self._live(self.seen)[drain["queue"], lane]
             is_asked = drain["token"] != "" and not (lane == "process" and handed) and self.limits.is_large
+            if drain["batch"] and lane == "process":
+                is_asked = is_asked and drain[lane] > 0 and not taken[lane]
             assert taken[lane] == drain[lane] or not waits or not is_asked, (lane, taken, drain)
+
+    def _check_batch(self, reply: Next) -> None:
+        """Whoever may end the process is alone."""
+        for claim in reply.claims:
+            node = self.runs[claim.run].plan.nodes[Ref.parse(claim.key).node]
+            assert node.placement is FlowType.THREAD or (claim.crashes == 0 and node.max_crashes > 1), claim
 
     def _check_inputs(self, run: Run, spec: Any, claim: Claimed) -> None:
         upstreams = inputs_of(run.plan, spec)
@@ -373,7 +388,15 @@ class Twin(Faults):
         tokens = [token for token in self.tokens if queue in (None, token.queue)]
         wake = one_of(self.choose, tokens[::-1][:6])
         lanes = {lane: (self.choose(3) + 1) % 3 for lane in LANES}
-        return {"worker": "w", "token": wake.token, "queue": wake.queue, **lanes, "busy": self.choose(2)}
+        batch = lanes["process"] != lanes["thread"]
+        return {
+            "worker": "w",
+            "token": wake.token,
+            "queue": wake.queue,
+            **lanes,
+            "busy": self.choose(2),
+            "batch": batch,
+        }
 
     def _own(self) -> list[Claimed]:
         """Give the claims that the calling process holds."""

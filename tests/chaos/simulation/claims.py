@@ -209,7 +209,7 @@ class Claims(Delivery):
             return claims
         if not claims:
             self._take_ready(queue, "process", process, holder, claims, batch)
-        self._take_ready(queue, "thread", thread, holder, claims, batch)
+        self._take_ready(queue, "thread", thread, holder, claims, False)
         drains = self.drains.setdefault(queue, {})
         if not claims and not busy:
             drains.pop(token, None)

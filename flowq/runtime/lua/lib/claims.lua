@@ -64,8 +64,8 @@ local function is_alone(run, key)
   return record and (record.crashes > 0 or row_of(run, (split(key)))[5] <= 1)
 end
 
--- Of a list of entries, those that may be claimed together; the others go back to where they were.
-local function together(list, entries)
+-- Of a list's entries, those that may be claimed together; the others go back to where they were.
+local function together(list, entries, batch)
   local keys, of_run = {}, {}
   for _, entry in ipairs(entries) do
     local id, key = string.match(entry, '^(%S+) (%S+)$')
@@ -78,7 +78,7 @@ local function together(list, entries)
   end
   for run, its in pairs(of_run) do read_ahead(run, its) end
   for position, entry in ipairs(keys) do
-    if header.batch and is_alone(entry[1], entry[2]) then
+    if batch and is_alone(entry[1], entry[2]) then
       local last = position > 1 and position - 1 or 1
       for back = #entries, last + 1, -1 do
         call('LPUSH', list, entries[back])
@@ -94,20 +94,20 @@ end
 -- For a batch, no more than leaves the queue's other slots their share.
 local function take(queue, lane, most, claims)
   if most < 1 then return end
-  local list, before = key_of('queue', queue, lane), #claims
-  if most > 1 and header.batch then
+  local list, before, batch = key_of('queue', queue, lane), #claims, header.batch and lane == 'process'
+  if most > 1 and batch then
     most = math.max(1, math.min(most, math.ceil(call('LLEN', list) / math.max(1, slots_of(queue)))))
   end
   for _ = 1, math.ceil(BUDGET / most) do -- a cancelled run may have left more; then this drain ends, and another goes on
     local entries = call('LPOP', list, most - (#claims - before))
     if not entries then return end
-    local found = #entries == 1 and {} or together(list, entries)
+    local found = #entries == 1 and {} or together(list, entries, batch)
     if #entries == 1 then
       local id, key = string.match(entries[1], '^(%S+) (%S+)$')
       found[1] = {run_of(id), key}
     end
     for _, entry in ipairs(found) do claim(entry[1], entry[2], claims) end
-    if #found < #entries or #claims - before >= most then return end
+    if #claims - before >= most or (#found < #entries and #claims > before) then return end
   end
 end
 
