@@ -24,13 +24,19 @@ class Inputs:
     """The encoded values that one attempt may read, loaded when they are asked for."""
 
     node: Node
-    run_input: bytes
+    read_input: Callable[[], bytes]
+    """Gives the run's input."""
     load: Callable[[int], bytes]
     """Gives the output of an upstream, by its place in the plan; of a map, the JSON list of its items' outputs."""
     missing: dict[str, MissingReason] = field(default_factory=dict)
     """Why optional upstreams (and items of maps) have no value, by name."""
     item: bytes = ABSENT
     _fields: dict[str, Any] | None = None
+
+    @property
+    def run_input(self) -> bytes:
+        """The run's input, encoded."""
+        return self.read_input()
 
     @property
     def fields(self) -> dict[str, Any]:

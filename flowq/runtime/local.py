@@ -55,7 +55,7 @@ def make_pools(context: FlowContext) -> ProcessPoolManager:
     """Make the pools of a context; children fork with the registry as it is then."""
 
     def serve(job: Job) -> Outcome:
-        inputs = Inputs(job.node, job.run_input, job.values.__getitem__, job.missing, job.item)
+        inputs = Inputs(job.node, lambda: job.run_input, job.values.__getitem__, job.missing, job.item)
         return perform(context.registry, job.info, inputs, Interruptible())  # the parent keeps the time
 
     return ProcessPoolManager(serve, lambda: context.registry.generation)
@@ -219,7 +219,7 @@ class _Run:
         if missing:
             self._missing[ref] = missing
         item = self._items[ref.node][ref.item] if ref.item >= 0 else ABSENT
-        return Inputs(node, self._input, self._load, missing, item)
+        return Inputs(node, lambda: self._input, self._load, missing, item)
 
     def _load(self, upstream: int) -> bytes:
         if not self._plan.nodes[upstream].is_map:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 from flowq.core.attempt import AttemptInfo
 from flowq.core.context import FlowContext
@@ -17,6 +19,9 @@ from flowq.runtime.missing import Ending, label, missing_of
 from flowq.runtime.rows import inputs_of, reads_input
 from flowq.runtime.scripts import Claimed
 from flowq.runtime.state import Record, State
+
+NODES = 100_000
+"""Of so many nodes a process remembers what they read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,35 +40,52 @@ class RemoteAttempt:
         return self.node.is_map and self.ref.item < 0
 
 
+class Reads(NamedTuple):
+    """What an attempt of a node reads, worked out once."""
+
+    brought: list[int]
+    """The upstreams that a claim brings along."""
+    optional: list[int]
+    """Those that it may have to do without."""
+    run_input: bool
+
+
 class Loader:
     """Turns claims into attempts. Values are loaded when a processor asks for them."""
 
     def __init__(self, context: FlowContext, state: State) -> None:
         self._state = state
         self._results: ResultsManager = context.results
+        self._reads: dict[tuple[str, int], Reads] = {}
+        self._last_input = "", b"", b""
+        """The last one that was read: its run, packed, unpacked. A run's many nodes read it one after the other."""
 
     def attempt(self, claim: Claimed) -> RemoteAttempt:
         """Prepare a claim."""
         plan = self._state.plan(claim.plan)
         ref = Ref.parse(claim.key)
         node = plan.nodes[ref.node]
-        given = dict(
-            zip(inputs_of(plan, node), zip(claim.records or (), claim.values or (), strict=True), strict=False)
-        )
-        records = {
-            upstream: None if record is None else Record.parse(record) for upstream, (record, _) in given.items()
-        }
-        values = {upstream: value for upstream, (_, value) in given.items()}
-        endings = self._endings(claim.run, plan, node, records)
-        item = ABSENT if claim.item is None else self._results.unpack(claim.run, claim.item)
+        reads = self._reads_of(plan, claim.plan, ref.node)
+        values = dict(zip(reads.brought, claim.values or (), strict=False))
+        missing = missing_of(plan, node, self._endings(claim, reads)) if reads.optional else {}
         inputs = Inputs(
             node,
-            self._input(claim, node),
+            partial(self._input, claim, reads),
             lambda upstream: self._load(claim.run, plan, node, upstream, values),
-            missing_of(plan, node, endings),
-            item,
+            missing,
+            ABSENT if claim.item is None else self._results.unpack(claim.run, claim.item),
         )
         return RemoteAttempt(claim, plan, ref, node, AttemptInfo(claim.run, label(plan, ref), claim.attempt), inputs)
+
+    def _reads_of(self, plan: Plan, plan_hash: str, index: int) -> Reads:
+        found = self._reads.get((plan_hash, index))
+        if found is None:
+            if len(self._reads) >= NODES:
+                self._reads.clear()
+            node = plan.nodes[index]
+            optional = [edge.upstream for edge in node.edges if edge.name and not edge.required]
+            found = self._reads[plan_hash, index] = Reads(inputs_of(plan, node), optional, reads_input(node))
+        return found
 
     def fused(self, attempt: RemoteAttempt, output: bytes) -> Iterator[RemoteAttempt]:
         """Prepare the nodes that may be run at once after one that has just given ``output``: they are fused to it, or
@@ -79,21 +101,34 @@ class Loader:
             claim = attempt.claim._replace(key=Ref(index).key, attempt=1, crashes=0, fence=0, records=None, values=None)
             node = attempt.plan.nodes[index]
             info = AttemptInfo(claim.run, node.path, 1)
-            run_input = attempt.inputs.run_input or self._input(claim, node)
-            yield RemoteAttempt(claim, attempt.plan, Ref(index), node, info, Inputs(node, run_input, lambda _: output))
+            reads = self._reads_of(attempt.plan, claim.plan, index)
+            inputs = Inputs(node, partial(self._input, claim, reads), lambda _: output)
+            yield RemoteAttempt(claim, attempt.plan, Ref(index), node, info, inputs)
 
-    def _input(self, claim: Claimed, node: Node) -> bytes:
+    def _input(self, claim: Claimed, reads: Reads) -> bytes:
         packed = claim.run_input
-        if packed is None and reads_input(node):
+        if packed is None and reads.run_input:
             packed = self._state.run_input(claim.run)
-        return ABSENT if packed is None else self._results.unpack(claim.run, packed)
+        if packed is None:
+            return ABSENT
+        run, known, unpacked = self._last_input
+        if run != claim.run or known != packed:
+            unpacked = self._results.unpack(claim.run, packed)
+            self._last_input = claim.run, packed, unpacked
+        return unpacked
 
-    def _endings(self, run: str, plan: Plan, node: Node, records: dict[int, Record | None]) -> Callable[[Ref], Ending]:
+    def _endings(self, claim: Claimed, reads: Reads) -> Callable[[Ref], Ending]:
         """Give a look-up of how the optional upstreams ended, which has asked Redis at most twice."""
-        optional = [edge.upstream for edge in node.edges if edge.name and not edge.required]
+        run, optional = claim.run, reads.optional
+        brought = dict(zip(reads.brought, claim.records or (), strict=False))
+        records = {
+            upstream: None if record is None else Record.parse(record)
+            for upstream, record in brought.items()
+            if upstream in optional
+        }
         unknown = [upstream for upstream in optional if upstream not in records]
         if unknown:
-            records = records | dict(zip(unknown, self._state.records(run, [str(u) for u in unknown]), strict=True))
+            records |= dict(zip(unknown, self._state.records(run, [str(u) for u in unknown]), strict=True))
         known = {Ref(u): record.ending for u, record in records.items() if record is not None}
         broken = [ref for ref, end in known.items() if end.total > 0 and end.status is not NodeStatus.COMPLETED]
         items = [Ref(ref.node, item) for ref in broken for item in range(known[ref].total)]
