@@ -11,7 +11,7 @@ from flowq import FunctionFlow, flow, task
 from flowq.runtime.state import State
 from flowq.standalone import EmbeddedContext
 from flowq.testing.fleet import fleet
-from flowq.testing.keyspace import clear
+from tests.conformance.leftovers import clear_now
 from tests.integration import canvas_sizes
 
 LARGEST = 64 * 1024
@@ -73,7 +73,7 @@ def workers(tmp_path_factory) -> Iterator[EmbeddedContext]:
 def context(workers) -> Iterator[EmbeddedContext]:
     canvas_sizes.reset()
     yield workers
-    clear(workers)
+    clear_now(workers)
 
 
 def check_sizes(sizes: list[int], nodes: int) -> None:

@@ -11,8 +11,8 @@ import pytest
 from flowq.runtime.transport import quarantine
 from flowq.standalone import EmbeddedContext
 from flowq.testing import wait_until
-from flowq.testing.keyspace import clear
 from tests.conformance.engines.flows import maps
+from tests.conformance.leftovers import clear_now
 from tests.conformance.transport.garbage import garbage
 from tests.integration.eager_fleets import client_of, eager, pids
 
@@ -30,7 +30,7 @@ def workers(request) -> Iterator[EmbeddedContext]:
 @pytest.fixture
 def context(workers) -> Iterator[EmbeddedContext]:
     yield workers
-    clear(workers)
+    clear_now(workers)
 
 
 @pytest.mark.timeout(1800)

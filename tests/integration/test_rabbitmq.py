@@ -16,11 +16,11 @@ from flowq import FlowStatus, FlowType, NodeStatus, flow, task
 from flowq.standalone import EmbeddedContext
 from flowq.testing import rabbitmq, wait_until
 from flowq.testing.fleet import fleet
-from flowq.testing.keyspace import clear
 from flowq.testing.rabbitmq import RabbitServer, RabbitServerError, find_rabbitmq_server
 from tests.conformance.engines.effects import by_node, effects, note
 from tests.conformance.engines.flows import cancelling, dependencies, digests, maps, retries
 from tests.conformance.engines.shapes import chain, evaluate, layered
+from tests.conformance.leftovers import clear_now
 
 EAGER = {"renew_s": 0.3, "sweep_s": 0.3}
 SHORT_LEASE = {"lease_s": 1.5, **EAGER}
@@ -99,7 +99,7 @@ def workers(rabbit) -> Iterator[EmbeddedContext]:
 @pytest.fixture
 def context(workers) -> Iterator[EmbeddedContext]:
     yield workers
-    clear(workers)
+    clear_now(workers)
 
 
 @pytest.fixture

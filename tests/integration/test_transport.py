@@ -20,8 +20,8 @@ from flowq.runtime.app import make_app
 from flowq.runtime.transport import quarantine
 from flowq.standalone import EmbeddedContext, EmbeddedServer, WorkerProcesses
 from flowq.testing import wait_until
-from flowq.testing.keyspace import clear
 from tests.conformance.engines.flows import maps
+from tests.conformance.leftovers import clear_now
 from tests.integration import interop_fleets
 from tests.integration.eager_fleets import client_of, consumers, eager, pids
 
@@ -38,7 +38,7 @@ def workers() -> Iterator[EmbeddedContext]:
 @pytest.fixture
 def context(workers) -> Iterator[EmbeddedContext]:
     yield workers
-    clear(workers)
+    clear_now(workers)
 
 
 def test_it_is_what_workers_use(context):
