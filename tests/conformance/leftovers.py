@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 from flowq import FlowContext, RunNotFound
 from flowq.runtime.messages import send
@@ -19,8 +20,9 @@ def clear_now(context: FlowContext) -> None:
     Raises:
         AssertionError: keys without TTL are left; it lists them.
     """
+    client: Any = context.client
     for run in runs(context):
         with suppress(RunNotFound):  # its retention has just passed
-            context.client.handle(run).cancel()
+            client.handle(run).cancel()
     send(context, State.of(context).scripts.sweep(worker="test", every_ms=0).messages)
     clear(context)

@@ -51,9 +51,9 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=OPTIONS.values(), ids=OPTIONS)
+@pytest.fixture(scope="module", params=OPTIONS)
 def context(request) -> Iterator[FlowContext]:
-    with worker(*request.param) as started:
+    with worker(*OPTIONS[request.param]) as started:
         yield started
 
 
