@@ -42,7 +42,7 @@ def context(workers) -> Iterator[EmbeddedContext]:
 
 
 def test_it_is_what_workers_use(context):
-    assert len(consumers(context)) == 2
+    wait_until(lambda: len(consumers(context)) == 2, 10, lambda: consumers(context))
     assert maps.chained.submit(4, context=context).result(30).output == 54
     assert client_of(context).keys("unacked*") == []
 
