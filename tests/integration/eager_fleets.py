@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flowq import FlowContext
@@ -13,11 +14,12 @@ from tests.conformance.engines.flows import maps
 EAGER: dict[str, Any] = {"renew_s": 0.3, "sweep_s": 0.3}
 
 
-def eager(
-    count: int = 2, *, settings: dict[str, Any] | None = None, **options: Any
-) -> AbstractContextManager[EmbeddedContext]:
+@contextmanager
+def eager(count: int = 2, *, settings: dict[str, Any] | None = None, **options: Any) -> Iterator[EmbeddedContext]:
     """Start workers that know the flows of ``maps``."""
-    return fleet(count, [maps], settings={**EAGER, **(settings or {})}, **options)
+    with fleet(count, [maps], settings={**EAGER, **(settings or {})}, **options) as started:
+        yield started
+        started.workers.stop(grace_s=0)  # nothing runs any more
 
 
 def client_of(context: FlowContext) -> Any:

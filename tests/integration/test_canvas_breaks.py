@@ -19,10 +19,10 @@ from flowq.runtime.state import State
 from flowq.standalone import EmbeddedContext
 from flowq.testing import wait_until
 from flowq.testing.fleet import fleet
-from flowq.testing.keyspace import clear
 from tests.conformance.engines.effects import by_node, effects
 from tests.conformance.engines.flows import digests, maps
 from tests.conformance.engines.shapes import Shape, blast, chain, evaluate, fork_join, montage
+from tests.conformance.leftovers import clear_now
 from tests.integration import canvas_flows as flows
 
 TIMEOUT_S = 30.0
@@ -46,13 +46,13 @@ def patient() -> Iterator[EmbeddedContext]:
 @pytest.fixture
 def context(quick) -> Iterator[EmbeddedContext]:
     yield quick
-    clear(quick)
+    clear_now(quick)
 
 
 @pytest.fixture
 def calm(patient) -> Iterator[EmbeddedContext]:
     yield patient
-    clear(patient)
+    clear_now(patient)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,8 @@ def server() -> Iterator[EmbeddedServer]:
         yield running
 
 
-def celery_worker(app: str, context: FlowContext, env: dict[str, str], *options: str) -> WorkerProcesses:
+@contextmanager
+def celery_worker(app: str, context: FlowContext, env: dict[str, str], *options: str) -> Iterator[WorkerProcesses]:
     argv = [sys.executable, "-m", "celery", "-A", app, "worker", "-n", "{name}@test", "-c", "1", *options]
     state = State.of(context)
 
@@ -60,7 +62,10 @@ def celery_worker(app: str, context: FlowContext, env: dict[str, str], *options:
         return {name.decode().partition("@")[0] for name in state.client.zrange(state.keys.workers, 0, -1)}
 
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-    return WorkerProcesses(1, argv, ready=ready, env={"PYTHONPATH": path, **env})
+    with WorkerProcesses(1, argv, ready=ready, env={"PYTHONPATH": path, **env}) as started:
+        started.wait_ready(30)
+        yield started
+        started.stop(grace_s=0)  # nothing runs any more
 
 
 def test_the_app_of_the_deployment_as_it_is(server):
@@ -71,8 +76,7 @@ def test_the_app_of_the_deployment_as_it_is(server):
         "FLOWQ_STATE_URL": server.redis_url,
         "FLOWQ_INCLUDE": f"workers.flows,{maps.__name__}",
     }
-    with celery_worker("workers.app", context, env) as workers:
-        workers.wait_ready(30)
+    with celery_worker("workers.app", context, env):
         assert maps.chained.submit(4, context=context).result(30).output == 6 + 4 * 12
     context.close()
 
@@ -82,8 +86,7 @@ def test_the_broker_alone_says_where_the_state_is(server):
     url = server.url.replace("virtual_host=0", "virtual_host=5")
     context = FlowContext(Settings(broker_url=url))
     env = {"FLOWQ_BROKER_URL": url, "FLOWQ_INCLUDE": maps.__name__}
-    with celery_worker("workers.app", context, env) as workers:
-        workers.wait_ready(30)
+    with celery_worker("workers.app", context, env):
         assert maps.chained.submit(4, context=context).result(30).output == 6 + 4 * 12
         assert context.service("state").client.connection_pool.connection_kwargs["db"] == 5
     context.close()
@@ -110,8 +113,7 @@ def test_an_app_that_a_team_already_has(team, server, tmp_path):
     assert set(team.app.tasks) - team.before[1] == {*own, "team_app.own", "team_app.starts_a_flow"}
     assert context.settings.queue == "team"
     env = {"TEAM_BROKER": server.url, "FLOWQ_INCLUDE": "team_app"}
-    with celery_worker("team_app", context, env) as workers:
-        workers.wait_ready(30)
+    with celery_worker("team_app", context, env):
         assert team.doubled.submit(3).result(30).output == 12
         assert team.own.delay(1).get(timeout=30) == 2  # its own tasks go on
         run = team.starts_a_flow.delay(5).get(timeout=30)
@@ -122,7 +124,7 @@ def test_a_worker_says_goodbye(server):
     context = FlowContext(Settings(broker_url=server.url, state_url=server.redis_url))
     state = State.of(context)
     with celery_worker("workers.app", context, {"FLOWQ_BROKER_URL": server.url}) as workers:
-        workers.wait_ready(30)
         assert state.client.hgetall("flowq:queue:flowq:slots") != {}
+        workers.stop()  # SIGTERM
     wait_until(lambda: not state.client.exists(state.keys.workers, "flowq:queue:flowq:slots"), 5)
     context.close()

@@ -13,7 +13,7 @@ from flowq import Flow, FlowConfig, FlowStatus, FlowType, NodeStatus, RetryPolic
 from flowq.standalone import EmbeddedContext
 from flowq.testing import wait_until
 from flowq.testing.fleet import fleet
-from flowq.testing.keyspace import clear
+from tests.conformance.leftovers import clear_now
 from tests.integration import control_flows as flows
 from tests.integration import supervised_flows
 from tests.integration.control_flows import counted
@@ -41,7 +41,7 @@ def slow() -> Iterator[EmbeddedContext]:
 @pytest.fixture
 def context(workers) -> Iterator[EmbeddedContext]:
     yield workers
-    clear(workers)  # every key of a run has a time to live once it has ended
+    clear_now(workers)  # every key of a run has a time to live once it has ended
 
 
 @pytest.fixture

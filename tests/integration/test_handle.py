@@ -13,9 +13,9 @@ from flowq.client import NodeChange, Progress
 from flowq.standalone import EmbeddedContext
 from flowq.testing import wait_until
 from flowq.testing.fleet import fleet, use
-from flowq.testing.keyspace import clear
 from tests.conformance.engines.effects import effects
 from tests.conformance.engines.flows import cancelling, dependencies, maps, nesting, values
+from tests.conformance.leftovers import clear_now
 
 
 @task
@@ -51,7 +51,7 @@ def workers():
 @pytest.fixture
 def context(workers) -> Iterator[EmbeddedContext]:
     yield workers
-    clear(workers)
+    clear_now(workers)
 
 
 def test_a_run_from_its_beginning_to_its_end(context, tmp_path):

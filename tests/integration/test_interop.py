@@ -22,9 +22,10 @@ from flowq.runtime.state import State
 from flowq.standalone import EmbeddedContext, EmbeddedServer
 from flowq.testing import wait_until
 from flowq.testing.fleet import fleet
-from flowq.testing.keyspace import clear, open_keys, runs
+from flowq.testing.keyspace import open_keys, runs
 from flowq.testing.rabbitmq import RabbitServer, find_rabbitmq_server
 from tests.conformance.engines.effects import by_node, effects
+from tests.conformance.leftovers import clear_now
 from tests.integration import interop_fleets
 from tests.integration import interop_flows as flows
 
@@ -45,7 +46,7 @@ def workers(request) -> Iterator[EmbeddedContext]:
 @pytest.fixture
 def context(workers) -> Iterator[EmbeddedContext]:
     yield workers
-    clear(workers)
+    clear_now(workers)
 
 
 @pytest.fixture(params=["pull", "canvas"])

@@ -48,10 +48,16 @@ def project(tmp_path) -> Project:
     return Project(tmp_path)
 
 
-def test_local_and_distributed_runs(project):
-    project.write(
-        "test_shop.py",
-        """
+QUICK = """
+import pytest
+
+@pytest.fixture(scope="session")
+def flowq_settings():
+    return {"renew_s": 0.2, "lease_s": 1, "sweep_s": 0.2}
+"""
+"""Each test waits for a sweep of the fleet: by default they are seconds apart."""
+
+LOCAL_AND_DISTRIBUTED = """
 import pytest
 from flowq import FlowContext
 from shop_flows import doubled
@@ -77,17 +83,9 @@ def test_every_test_finds_a_clean_key_space(flowq_context, x):
 
 def test_outside_of_the_fixtures_the_default_context_is_the_old_one(flowq_fleet):
     assert doubled.context is before
-""",
-    )
-    said, code = project.run()
-    assert code == 0, said
-    assert "6 passed" in said
+"""
 
-
-def test_what_a_test_leaves_open_is_ended(project):
-    project.write(
-        "test_shop.py",
-        """
+LEAVES_A_RUN_OPEN = """
 import time
 from flowq import FlowStatus, flow, task
 
@@ -100,51 +98,64 @@ def sleeps(x: int) -> int:
 def sleepy(x: int) -> int:
     return sleeps(x)
 
-handles = []
-
 def test_first(flowq_context):
-    handles.append(sleepy.submit(1))
+    sleepy.submit(1)
 
 def test_second(flowq_context):
     assert flowq_context.client.handle  # the fleet is there still
     from flowq.testing.keyspace import runs
     assert runs(flowq_context) == []
-""",
-    )
-    project.write(
-        "conftest.py",
-        """
-import pytest
+"""
 
-@pytest.fixture(scope="session")
-def flowq_settings():
-    return {"renew_s": 0.2, "lease_s": 1}
-""",
-    )
-    said, code = project.run()
-    assert code == 0, said
-    assert "2 passed" in said
-
-
-def test_a_key_without_a_ttl_fails_the_test_that_left_it(project):
-    project.write(
-        "test_shop.py",
-        """
+LEAVES_A_KEY_WITHOUT_TTL = """
 from flowq.testing import keyspace
 from shop_flows import doubled
-
-keyspace.SETTLE_S = 0.5
 
 def test_leaks(flowq_context):
     handle = doubled.submit(3)
     handle.result(30)
     client = flowq_context.service("state").client
     client.persist(f"flowq:run:{handle.run_id}:nodes")
-""",
-    )
-    said, code = project.run()
+    keyspace.SETTLE_S = 0.5
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[str, int]:
+    """A project of several files that share a fleet, run once: what pytest said, and its exit code."""
+    project = Project(tmp_path_factory.mktemp("whole"))
+    project.write("conftest.py", QUICK)
+    project.write("test_1_shop.py", LOCAL_AND_DISTRIBUTED)
+    project.write("test_2_open.py", LEAVES_A_RUN_OPEN)
+    project.write("test_3_leak.py", LEAVES_A_KEY_WITHOUT_TTL)  # the last: what it leaves stays
+    return project.run()
+
+
+def passed(said: str, file: str) -> set[str]:
+    """Give the tests of a file that have passed and whose ends have, too."""
+    found = {
+        outcome: set(re.findall(rf"^{outcome} {file}::(\S+)", said, re.MULTILINE)) for outcome in ("PASSED", "ERROR")
+    }
+    return found["PASSED"] - found["ERROR"]
+
+
+def test_local_and_distributed_runs(whole):
+    said, _ = whole
+    clean = {f"test_every_test_finds_a_clean_key_space[{x}]" for x in range(3)}
+    after = "test_outside_of_the_fixtures_the_default_context_is_the_old_one"
+    assert passed(said, "test_1_shop.py") == {"test_local", "test_distributed", *clean, after}, said
+
+
+def test_what_a_test_leaves_open_is_ended(whole):
+    said, _ = whole
+    assert passed(said, "test_2_open.py") == {"test_first", "test_second"}, said
+
+
+def test_a_key_without_a_ttl_fails_the_test_that_left_it(whole):
+    said, code = whole
     assert code == 1, said
-    assert "1 passed, 1 error" in said
+    assert "9 passed, 1 error" in said
+    assert "ERROR test_3_leak.py::test_leaks" in said
     assert re.search(r"keys without TTL: \[.*'flowq:run:", said), said
 
 
@@ -157,7 +168,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def flowq_settings():
-    return {"unknown_s": 0.2}  # nobody will come who knows it
+    return {"unknown_s": 0.2, "sweep_s": 0.2}  # nobody will come who knows it
 """,
     )
     project.write(
@@ -191,13 +202,15 @@ def test_not_listed(flowq_context):
 
 
 def test_every_xdist_worker_has_a_fleet_of_its_own(project):
+    project.write("pytest.ini", "[pytest]\nflowq_workers = 1\n")
+    project.write("conftest.py", QUICK)
     project.write(
         "test_shop.py",
         """
 import os, pytest
 from shop_flows import doubled
 
-@pytest.mark.parametrize("x", range(6))
+@pytest.mark.parametrize("x", range(2))
 def test_one(flowq_context, x):
     assert doubled.submit(x).result(30).output == 4 * x
     print("server", flowq_context.server.pid, "end")
@@ -205,7 +218,7 @@ def test_one(flowq_context, x):
     )
     said, code = project.run("-n", "2", "--dist", "each")
     assert code == 0, said
-    assert "12 passed" in said
+    assert "4 passed" in said
     assert len({line for line in said.splitlines() if line.startswith("server")}) == 2
 
 

@@ -16,14 +16,14 @@ from flowq import FlowStatus, FlowType, NodeStatus, flow, task
 from flowq.standalone import EmbeddedContext
 from flowq.testing import rabbitmq, wait_until
 from flowq.testing.fleet import fleet
-from flowq.testing.keyspace import clear
 from flowq.testing.rabbitmq import RabbitServer, RabbitServerError, find_rabbitmq_server
 from tests.conformance.engines.effects import by_node, effects, note
 from tests.conformance.engines.flows import cancelling, dependencies, digests, maps, retries
 from tests.conformance.engines.shapes import chain, evaluate, layered
+from tests.conformance.leftovers import clear_now
 
-EAGER = {"renew_s": 0.3, "sweep_s": 0.3}
-SHORT_LEASE = {"lease_s": 1.5, **EAGER}
+EAGER = {"lease_s": 4.0, "renew_s": 0.3, "sweep_s": 0.3}
+"""A lease that the test of a killed worker can wait for, and that a server which starts beside it does not outlast."""
 MODULES = [cancelling, dependencies, digests, maps, retries, __name__]
 
 
@@ -99,7 +99,7 @@ def workers(rabbit) -> Iterator[EmbeddedContext]:
 @pytest.fixture
 def context(workers) -> Iterator[EmbeddedContext]:
     yield workers
-    clear(workers)
+    clear_now(workers)
 
 
 @pytest.fixture
@@ -235,14 +235,17 @@ def test_a_cancelled_run(context, log):
     assert set(starts(log, handle.run_id)) == {"quick", "endless"}
 
 
-def test_a_worker_is_killed_while_it_runs_a_node(rabbit, log, path):
-    # On a server of its own: two workers of the same name cannot share one.
-    with RabbitServer() as own, fleet(2, MODULES, settings={"broker_url": own.url, **SHORT_LEASE}) as context:
-        handle = killed_at_first.submit(7, path, log, context=context)
-        wait_until(lambda: effects(log), 20)
-        holder = handle.node("never_done_at_first").worker or ""
-        context.workers.kill(int(holder[1]))  # w1@host/pid, w2@host/pid
+def test_a_worker_is_killed_while_it_runs_a_node(context, log, path):
+    handle = killed_at_first.submit(7, path, log, context=context)
+    wait_until(lambda: effects(log), 20)
+    holder = handle.node("never_done_at_first").worker or ""
+    number = int(holder[1])  # w1@host/pid, w2@host/pid
+    context.workers.kill(number)
+    try:
         result = handle.result(30)
+    finally:
+        context.workers.restart(number)
+        context.workers.wait_ready()
     node = result.nodes["never_done_at_first"]
     assert (result.output, node.attempt) == (7, 2)
     assert node.worker is not None

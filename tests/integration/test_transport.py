@@ -20,8 +20,8 @@ from flowq.runtime.app import make_app
 from flowq.runtime.transport import quarantine
 from flowq.standalone import EmbeddedContext, EmbeddedServer, WorkerProcesses
 from flowq.testing import wait_until
-from flowq.testing.keyspace import clear
 from tests.conformance.engines.flows import maps
+from tests.conformance.leftovers import clear_now
 from tests.integration import interop_fleets
 from tests.integration.eager_fleets import client_of, consumers, eager, pids
 
@@ -38,19 +38,20 @@ def workers() -> Iterator[EmbeddedContext]:
 @pytest.fixture
 def context(workers) -> Iterator[EmbeddedContext]:
     yield workers
-    clear(workers)
+    clear_now(workers)
 
 
 def test_it_is_what_workers_use(context):
-    assert len(consumers(context)) == 2
+    wait_until(lambda: len(consumers(context)) == 2, 10, lambda: consumers(context))
     assert maps.chained.submit(4, context=context).result(30).output == 54
     assert client_of(context).keys("unacked*") == []
 
 
 def test_remote_control_goes_on(context):
     app = context.celery_app
-    assert sorted(app.control.inspect(timeout=5).ping()) == sorted(
-        name for reply in app.control.ping(timeout=2) for name in reply
+    everybody = {"timeout": 5, "limit": len(pids(context))}  # else it would listen for so long in any case
+    assert sorted(app.control.inspect(**everybody).ping()) == sorted(
+        name for reply in app.control.ping(**everybody) for name in reply
     )
     assert app.connection().as_uri() == context.server.url
 

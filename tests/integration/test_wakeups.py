@@ -17,6 +17,11 @@ LARGE = {f"n{i}": [f"n{i - 100}"] if i >= 100 else [] for i in range(10_000)}
 
 
 @pytest.fixture(scope="module")
+def large() -> Flow:
+    return as_class_form(LARGE)
+
+
+@pytest.fixture(scope="module")
 def server():
     with EmbeddedServer() as running:
         yield running
@@ -61,29 +66,26 @@ def test_a_wake_up_is_small_whatever_it_is_for(context, name):
     assert json.loads(message)["headers"]["task"] == "flowq.drain"
 
 
-def test_submitting_ten_thousand_nodes_is_one_script_once_the_plan_is_there(context):
+def test_submitting_ten_thousand_nodes_is_one_script_once_the_plan_is_there(context, large):
     submit(as_class_form(chain(1)), context)  # connects, and loads the scripts
-    flow = as_class_form(LARGE)
-    flow.plan()
-    submit(flow, context)
+    submit(large, context)
     before = calls(context)
-    submit(flow, context)
+    submit(large, context)
     after = calls(context)
     assert after["evalsha"] - before["evalsha"] == 1
     assert after["info"] - before["info"] == 1  # that is this test's own
     assert after.get("lpush", 0) - before.get("lpush", 0) <= 1
-    assert int(context.service("state").client.hlen(f"flowq:plan:{flow.plan().hash}")) >= 10_001
+    assert int(context.service("state").client.hlen(f"flowq:plan:{large.plan().hash}")) >= 10_001
 
 
-def test_a_plan_that_is_known_is_not_sent_again(context):
+def test_a_plan_that_is_known_is_not_sent_again(context, large):
     client = context.service("state").client
-    flow = as_class_form(LARGE)
-    submit(flow, context)
+    submit(large, context)
 
     def received() -> int:
         return int(client.info("stats")["total_net_input_bytes"])
 
     before, scripts = received(), calls(context)["evalsha"]
-    submit(flow, context)
+    submit(large, context)
     assert received() - before < 5_000
     assert calls(context)["evalsha"] - scripts == 1

@@ -9,8 +9,9 @@ import pytest
 
 from flowq import Flow, FlowContext, FlowResult
 from flowq.standalone import EmbeddedContext
-from flowq.testing.fleet import fleet
+from flowq.testing.fleet import fleet, use
 from tests.conformance.canvas import celery_tasks
+from tests.conformance.leftovers import clear_now
 
 DISPATCHES: dict[str, dict[str, Any]] = {"pull": {}, "canvas": {"dispatch": "canvas"}}
 """How a flow is submitted to workers, and what ``submit`` is told for that."""
@@ -24,6 +25,14 @@ RunFlow: TypeAlias = Callable[..., FlowResult]
 def flowq_fleet() -> Iterator[EmbeddedContext]:
     with fleet(2, [celery_tasks.__name__]) as started:
         yield started
+
+
+@pytest.fixture
+def flowq_context(flowq_fleet: EmbeddedContext) -> Iterator[EmbeddedContext]:
+    """Do what the plugin's fixture does; it waits for a sweep after each test."""
+    with use(flowq_fleet):
+        yield flowq_fleet
+    clear_now(flowq_fleet)
 
 
 @pytest.fixture(params=["local", *DISPATCHES])

@@ -13,7 +13,8 @@ import pytest
 from flowq import Flow, FlowContext, FlowResult, FunctionFlow, Settings
 from flowq.core.types import FailureKind
 from flowq.standalone import EmbeddedContext
-from flowq.testing.fleet import fleet
+from flowq.testing.fleet import fleet, use
+from tests.conformance.leftovers import clear_now
 
 FLOWS = "tests.conformance.engines.flows"
 
@@ -37,6 +38,14 @@ def flowq_fleet() -> Iterator[EmbeddedContext]:
     include = [f"{FLOWS}.{module.name}" for module in pkgutil.iter_modules(folder)]
     with fleet(2, include, settings=ENGINE_SETTINGS) as started:
         yield started
+
+
+@pytest.fixture
+def flowq_context(flowq_fleet: EmbeddedContext) -> Iterator[EmbeddedContext]:
+    """Do what the plugin's fixture does; it waits for a sweep after each test."""
+    with use(flowq_fleet):
+        yield flowq_fleet
+    clear_now(flowq_fleet)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 Choose = Callable[[Sequence[Any]], Any]
@@ -75,7 +76,9 @@ def written(message: Any) -> bytes:
 
 def bomb(compression: str, size: int) -> dict[str, Any]:
     """Give a message whose body becomes very large."""
-    compress: Any = {"zlib": zlib.compress, "bzip2": bz2.compress, "lzma": lzma.compress}[compression]
+    compress: Any = {"zlib": zlib.compress, "bzip2": bz2.compress, "lzma": partial(lzma.compress, preset=0)}[
+        compression
+    ]
     message = envelope("q", 0)
     message["headers"]["compression"] = compression
     message["body"] = base64.b64encode(compress(b'[["' + b"a" * size + b'"],{},{}]')).decode()

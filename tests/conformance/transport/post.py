@@ -24,6 +24,10 @@ from flowq.standalone import EmbeddedServer
 WAIT_S = 10.0
 DEAD_S = 1.0
 """So soon does a consumer of a test count as dead."""
+LOOK_S = 0.2
+"""So often does a consumer of a test look at all its lists though nobody has rung; by default once a second."""
+QUIET_S = LOOK_S + 0.5
+"""Nothing has come for so long: it has looked meanwhile, and a busy machine has had the time to bring what it found."""
 
 
 def queue(name: str) -> Any:
@@ -36,6 +40,8 @@ class Receiver:
 
     def __init__(self, connection: Any, queues: Iterable[str], prefetch: int, ack: bool) -> None:
         self.connection, self.channel = connection, connection.channel()
+        if hasattr(self.channel, "_taker"):  # flowq's
+            self.channel._taker._wait_s = LOOK_S
         self.messages: list[Any] = []
         self._consumer = Consumer(self.channel, [queue(name) for name in queues], on_message=self._take, accept=None)
         self._consumer.qos(prefetch_count=prefetch)
@@ -58,7 +64,7 @@ class Receiver:
         start = len(self.messages)
         try:
             while True:
-                self.connection.drain_events(timeout=1.5)
+                self.connection.drain_events(timeout=QUIET_S)
         except TimeoutError:
             return self.bodies[start:]
 

@@ -77,7 +77,7 @@ def test_a_consumer_that_is_busy_for_long_is_no_dead_one(post):
     busy.take(1)
     other = post.receiver()
     with pytest.raises(TimeoutError):
-        other.take(1, 4 * DEAD_S)  # meanwhile nobody looks after the busy one's connection
+        other.take(1, 2.5 * DEAD_S)  # meanwhile nobody looks after the busy one's connection
     busy.messages[0].ack()
     assert post.taken() == []
 

@@ -68,7 +68,7 @@ def test_a_consumer_that_waits_hears_of_every_list(post, name, priority):
     receiver = post.receiver("a", "b", "c", "d")
     receiver.channel._taker._wait_s = 60
     with pytest.raises(TimeoutError):
-        receiver.take(1, 0.5)
+        receiver.take(1, 0.25)
     timer = threading.Timer(0.1, lambda: post.send("here", to=name, priority=priority))
     timer.start()
     assert receiver.take(1, 5) == ["here"]
@@ -78,6 +78,7 @@ def test_a_consumer_that_waits_hears_of_every_list(post, name, priority):
 def test_a_server_without_a_bell_is_asked_once_a_second(post, monkeypatch):
     monkeypatch.setattr("flowq.runtime.transport.taker.Bell.listen", lambda self, taker, timeout_s: None)
     receiver = post.receiver("a", "b")
+    receiver.channel._taker._wait_s = 1  # as it is by default
     with pytest.raises(TimeoutError):
         receiver.take(1, 0.5)
     post.send("here", to="a", priority=9)

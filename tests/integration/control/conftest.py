@@ -9,8 +9,8 @@ import pytest
 
 from flowq.standalone import EmbeddedContext
 from flowq.testing.fleet import fleet, use
-from flowq.testing.keyspace import clear
 from tests.conformance.engines.flows import cancelling
+from tests.conformance.leftovers import clear_now
 from tests.integration import gated_flows
 from tests.integration.gated_flows import SHORT
 
@@ -25,7 +25,7 @@ def workers() -> Iterator[EmbeddedContext]:
 def context(workers: EmbeddedContext) -> Iterator[EmbeddedContext]:
     with use(workers):
         yield workers
-    clear(workers)
+    clear_now(workers)
 
 
 @pytest.fixture
