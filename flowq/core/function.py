@@ -55,6 +55,7 @@ class FunctionFlow(Runnable, Generic[P, R]):
                 f"flow {self.name!r}: write `def`, not `async def`: the body only describes the graph"
             )
         self._signature = function_signature(function, names)
+        self._called = inspect.signature(function)
         for name, what in RESERVED.items():
             if self._signature.parameter(name) is not None:
                 raise DefinitionError(f"flow {self.name!r}: {name!r} names {what}; rename the parameter")
@@ -123,7 +124,7 @@ class FunctionFlow(Runnable, Generic[P, R]):
     def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Bind the call to the function's parameters and give the input as plain JSON data."""
         try:
-            bound = inspect.signature(self.function).bind(*args, **kwargs)
+            bound = self._called.bind(*args, **kwargs)
         except TypeError as error:
             names = ", ".join(parameter.name for parameter in self._signature.parameters)
             raise InputError(f"flow {self.name!r} takes ({names}): {error}") from error

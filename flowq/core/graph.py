@@ -77,6 +77,11 @@ class Graph:
     """The input's fields, if the flow declares them (the function form); None: any JSON object."""
     returns: Any = EMPTY
     """The annotation under which callers get the output; EMPTY: plain data."""
+    _asked: tuple[list[tuple[str, Step]], list[Step]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+    """What a run's input is checked against: the fields that it must have, each with a step that asks for it; the steps
+    that read it. Worked out for the first run: a graph that is run has been built."""
 
     def check(self) -> list[GraphError]:
         """Give everything that is wrong with cycles and types (builders report names and parameters)."""
@@ -203,7 +208,7 @@ class Graph:
         wanted: dict[str, tuple[Step, Any]] = {}
         for step in self.steps.values():
             model = step.processor.signature.input_model
-            if model is not None and not step.args and not any(d.has_value for d in step.deps.values()):
+            if model is not None and _fills_a_model(step):
                 for name, info in model.model_fields.items():
                     if info.is_required():
                         wanted.setdefault(info.alias or name, (step, info.annotation))
@@ -216,11 +221,15 @@ class Graph:
 
     def check_input(self, given: Mapping[str, Any]) -> None:
         """Raise InputError if the run's input lacks what a step needs, or holds what it cannot take."""
+        if self._asked is None:
+            needed = [(name, step) for name, (step, _) in self.input_fields().items()]
+            self._asked = needed, [step for step in self.steps.values() if _reads_input(step)]
         problems: dict[str, str] = {}
-        for name, (step, _) in self.input_fields().items():
+        needed, readers = self._asked
+        for name, step in needed:
             if name not in given:
                 problems[name] = f"{step.path!r} needs the input field {name!r}, which is missing: add it to the input"
-        for step in self.steps.values():
+        for step in readers:
             for name, detail in _misfits(step, given):
                 problems.setdefault(name, f"input field {name!r} does not fit {step.path!r}: {detail}")
         if problems:
@@ -251,10 +260,20 @@ def _unusable(step: Step) -> Iterator[GraphError]:
             )
 
 
+def _fills_a_model(step: Step) -> bool:
+    """Tell whether the run's input alone fills the Input of the step's class."""
+    model = step.processor.signature.input_model
+    return model is not None and not step.args and not any(d.has_value for d in step.deps.values())
+
+
+def _reads_input(step: Step) -> bool:
+    return _fills_a_model(step) or any(arg[0] == "input" for arg in step.args.values())
+
+
 def _misfits(step: Step, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Give the fields of a run's input that the step would take, but cannot, each with the reason."""
     signature = step.processor.signature
-    if signature.input_model is not None and not step.args and not any(d.has_value for d in step.deps.values()):
+    if signature.input_model is not None and _fills_a_model(step):
         try:
             signature.input_model.model_validate(given)
         except ValidationError as error:

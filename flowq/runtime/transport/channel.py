@@ -75,6 +75,7 @@ class Taking:
         self.consumer = os.urandom(8).hex()
         self._keeper: Keeper | None = None
         self._lost = False
+        self._publisher: Any = None
         self._unacknowledged: set[str] = set()  # queues whose consumers want no acknowledgements
         super().__init__(*args, **kwargs)
         self.QoS = QoS  # also with ack_emulation=False, which is for speed, and loses messages
@@ -92,6 +93,15 @@ class Taking:
         if self.connection is None:  # it was closed in another thread; kombu would look for its address there
             raise OperationalError("the channel is closed")
         return super()._connparams(asynchronous)  # type: ignore[misc]
+
+    def _create_client(self: Any, asynchronous: bool = False) -> Any:
+        """Give a client; the same one for all messages that are published: to make one takes longer than to publish."""
+        if asynchronous:
+            return super()._create_client(asynchronous)  # type: ignore[misc]
+        pool = self.pool  # another one after a fork
+        if self._publisher is None or self._publisher.connection_pool is not pool:
+            self._publisher = super()._create_client()  # type: ignore[misc]
+        return self._publisher
 
     # --- consuming ----------------------------------------------------------------------------------------------
 
