@@ -82,7 +82,7 @@ class Client:
         submitted = self._submitting.start(start, data, lowering)
         if lowering is not None:
             send_start(self._context, run, plan, lowering.starts)
-        return FlowHandle(run, self._context, self._state, self._watch, graph.returns, submitted.epoch)
+        return FlowHandle(run, self._context, self._state, self._watch, graph.returns, submitted.epoch, plan)
 
     async def asubmit(self, graph: Graph, plan: Plan, given: Mapping[str, Any], **options: Any) -> FlowHandle:
         """Do the same as ``submit`` without blocking the event loop."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from flowq.client.consequences import go_on
+from flowq.client.ended import Asked, results_so_far
 from flowq.client.reading import Progress, RunReader, progress_of
 from flowq.client.retrying import retry
 from flowq.client.watch import Watch
@@ -18,6 +19,7 @@ from flowq.core.context import FlowContext
 from flowq.core.errors import RunLost, RunNotFound, StoreUnavailableError
 from flowq.core.result import FlowResult, NodeResult
 from flowq.core.types import FlowStatus, NodeStatus
+from flowq.plan import Plan
 from flowq.results.codec import decode
 from flowq.results.connection import trying_until
 from flowq.runtime.events import Ref
@@ -54,15 +56,23 @@ class FlowHandle:
     """One run, from anywhere: all it knows itself is the run's id. ``await handle`` gives the result too."""
 
     def __init__(
-        self, run_id: str, context: FlowContext, state: State, watch: Watch, returns: Any, epoch: str = ""
+        self,
+        run_id: str,
+        context: FlowContext,
+        state: State,
+        watch: Watch,
+        returns: Any,
+        epoch: str = "",
+        plan: Plan | None = None,
     ) -> None:
         self.run_id = run_id
+        self.asked = Asked(run_id, plan, returns)
+        """What its result is read by."""
         self._epoch = epoch
         """Of the store, when the run was last known to be there."""
         self._context = context
         self._state = state
         self._watch = watch
-        self._returns = returns
 
     def status(self) -> FlowStatus:
         """Give where the run stands now.
@@ -93,29 +103,26 @@ class FlowHandle:
             RunLost: the store has come back without its data.
         """
         changed = threading.Event()
-        take_back: Callable[[], None] | None = None
         deadline = None if timeout is None else time.monotonic() + timeout
+        take_back = self._watch.on_change(self.run_id, changed.set) if self._watch.is_listening else None
         try:
-            while not (status := self._patiently(self.status, deadline)).is_final:
+            while isinstance(found := self._patiently(self._result_so_far, deadline), FlowStatus):
                 left = LOOK_S if deadline is None else min(LOOK_S, deadline - time.monotonic())
                 if left <= 0:
-                    raise TimeoutError(f"run {self.run_id} has not ended within {timeout} s; it is {status}")
+                    raise TimeoutError(f"run {self.run_id} has not ended within {timeout} s; it is {found}")
                 if take_back is None:
                     take_back = self._watch.on_change(self.run_id, changed.set, left)
                     continue  # it may have ended before the subscription stood
                 changed.wait(left)
                 changed.clear()
+            return found
         finally:
             if take_back is not None:
                 take_back()
-        return self._patiently(self._result, deadline)
 
-    def _result(self) -> FlowResult:
-        try:
-            return self._reader().result(self._returns)
-        except RunNotFound:
-            self.status()  # says so if it is lost
-            raise
+    def _result_so_far(self) -> FlowResult | FlowStatus:
+        (found,) = results_so_far(self._state, self._context.results, [self.asked])
+        return self.status() if found is None else found  # that says so if the run is not there, or lost
 
     def _patiently(self, ask: Callable[[], T], deadline: float | None) -> T:
         """Ask the store; if it is away, wait for it until the deadline."""
@@ -141,13 +148,15 @@ class FlowHandle:
 
         take_back = await asyncio.to_thread(self._watch.on_change, self.run_id, notice)
         try:
-            while not (await asyncio.to_thread(self._patiently, self.status, None)).is_final:
+            while True:
+                found = await asyncio.to_thread(self._patiently, self._result_so_far, None)
+                if not isinstance(found, FlowStatus):
+                    return found
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), LOOK_S)
                 changed.clear()
         finally:
             take_back()
-        return await asyncio.to_thread(self.result)
 
     def progress(self) -> Progress:
         """Give how far the run is; the cost does not grow with the flow."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -62,14 +62,14 @@ def progress_of(state: State, run: str) -> Progress:
 class RunReader:
     """Reads one run."""
 
-    def __init__(self, state: State, results: ResultsManager, run: str) -> None:
+    def __init__(self, state: State, results: ResultsManager, run: str, head: Mapping[str, str] | None = None) -> None:
         self._state, self._results, self._run = state, results, run
-        self._head = state.head(run)
+        self._head = state.head(run) if head is None else head
         self.plan: Plan = state.plan(self._head["plan"])
         self.status = FlowStatus(self._head["status"])
 
-    def result(self, returns: Any) -> FlowResult:
-        """Give the whole result."""
+    def result(self, returns: Any, records: dict[Ref, Record] | None = None, output: bytes | None = None) -> FlowResult:
+        """Give the whole result; ``records`` (all of them) and ``output`` (packed) as far as they were read."""
         head = RunHead(
             self._run,
             self._head["process_id"],
@@ -79,12 +79,14 @@ class RunReader:
             _time(self._head["ended"]) if "ended" in self._head else None,
             REASONS.get(self._head.get("reason", ""), ""),
         )
-        records = self._records()
+        if records is None:
+            records = self._records()
         nodes = {node.name: node for node in self._nodes(records)}
-        output = None
+        data = None
         if self.status is FlowStatus.COMPLETED and self.plan.output is not None:
-            output = self.output(Ref(self.plan.output), records)
-        return result_of(self.plan, head, nodes, output, returns)
+            known = self._unpacked(output)
+            data = self.output(Ref(self.plan.output), records) if known is None else known
+        return result_of(self.plan, head, nodes, data, returns)
 
     def output(self, ref: Ref, records: dict[Ref, Record] | None = None) -> bytes | None:
         """Give a node's encoded output; of a map, the list of its items'; None: it has none (yet)."""

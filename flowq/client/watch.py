@@ -40,6 +40,11 @@ class Watch:
         self._subscribed = threading.Event()
         self._closed = False
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether the subscription stands: ``on_change`` returns at once."""
+        return self._pid == os.getpid() and self._subscribed.is_set()
+
     def on_change(self, run: str, call: Callable[[], None], within_s: float = LISTEN_S) -> Callable[[], None]:
         """Have ``call`` called whenever the run may have ended; gives what takes that back.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -38,6 +38,41 @@ class Redis(redis.Redis):
     def execute_command(self, *args: Any, **options: Any) -> Any:
         with store_errors():
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    def ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send commands in one go and give the replies, raw; in the place of one that was refused, its error.
+
+        If the connection is lost meanwhile, all of them are sent again: each must bear that. So many as their replies
+        fit into memory, on both sides.
+        """
+        with store_errors():
+            connection: Any = self.connection_pool.get_connection()
+            packed = connection.pack_commands(commands)
+
+            def exchange() -> list[Any]:
+                connection.send_packed_command(packed)
+                return [_reply(connection) for _ in commands]
+
+            try:
+                replies: list[Any] = connection.retry.call_with_retry(exchange, lambda _: connection.disconnect())
+                return replies
+            finally:
+                self.connection_pool.release(connection)
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
+
+
+def answer(reply: Any) -> Any:
+    """Give a reply of ``ask``, or raise what refused it."""
+    if isinstance(reply, redis.ResponseError):
+        with store_errors():
+            raise reply
+    return reply
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from flowq.core.errors import RunNotFound, StateError
 from flowq.core.result import Failure
 from flowq.core.types import MissingReason, NodeStatus
 from flowq.plan import Lowering, Plan, lower
-from flowq.results.connection import connect
+from flowq.results.connection import answer, connect
 from flowq.runtime.events import Ref
 from flowq.runtime.keys import Keys
 from flowq.runtime.missing import Ending
@@ -32,6 +32,9 @@ HEAD = (
 
 CHUNK = 1000
 """Fields that one command asks for."""
+
+GLANCE = 128
+"""Records that are read along with a run's head, before it is known whether it has ended."""
 
 
 class Record(NamedTuple):
@@ -76,6 +79,16 @@ class Record(NamedTuple):
         return Ending(self.status, reason)
 
 
+class Glance(NamedTuple):
+    """What one look at a run brings."""
+
+    head: dict[str, str]
+    records: list[bytes] | None
+    """Key, record, key, …; None: there are more than one look brings."""
+    output: bytes | None
+    """Of the node that was asked for, packed."""
+
+
 class Told(NamedTuple):
     """What an entry of a run's events tells of a node, or of the run."""
 
@@ -93,6 +106,18 @@ def told_by(fields: Mapping[bytes, bytes]) -> Iterator[Told]:
         key, status, attempt, *new = line.split(" ", 3)
         worker = new[0] if new else worker
         yield Told(key, status, int(attempt), worker)
+
+
+def records_of(pairs: Sequence[bytes]) -> dict[Ref, Record]:
+    """Read key, record, key, …"""
+    pieces = iter(pairs)
+    return {Ref.parse(key.decode()): Record.parse(text) for key, text in zip(pieces, pieces, strict=True)}
+
+
+def _head(values: Sequence[bytes | None]) -> dict[str, str] | None:
+    if values[0] is None:
+        return None
+    return {name: value.decode() for name, value in zip(HEAD, values, strict=True) if value is not None}
 
 
 def _time(milliseconds: str) -> datetime | None:
@@ -163,10 +188,28 @@ class State:
         Raises:
             RunNotFound: there is no such run.
         """
-        found = self.client.hmget(self.keys.run(run), HEAD)
-        if found[0] is None:
+        found = _head(self.client.hmget(self.keys.run(run), HEAD))
+        if found is None:
             raise RunNotFound(f"there is no run {run!r}: it never was, was forgotten, or its retention has passed")
-        return {name: value.decode() for name, value in zip(HEAD, found, strict=True) if value is not None}
+        return found
+
+    def glance(self, runs: Sequence[tuple[str, str]]) -> list[Glance | None]:
+        """Look at runs, each named with a node whose output is wanted, in one go; None: there is no such run.
+
+        Of each, the head is read first: if it has ended, then so has all that is read after it.
+        """
+        commands: list[tuple[Any, ...]] = []
+        for run, key in runs:
+            commands.append(("HMGET", self.keys.run(run), *HEAD))
+            commands.append(("HSCAN", self.keys.nodes(run), 0, "COUNT", GLANCE))
+            commands.append(("HGET", self.keys.values(run), key))
+        replies = [answer(reply) for reply in self.client.ask(commands)]
+        found: list[Glance | None] = []
+        for first in range(0, len(replies), 3):
+            values, (cursor, records), output = replies[first : first + 3]
+            head = _head(values)
+            found.append(None if head is None else Glance(head, records if int(cursor) == 0 else None, output))
+        return found
 
     def epoch(self) -> str:
         """Give what the store's data are called; another name after it has lost them. Empty: nobody has named them."""

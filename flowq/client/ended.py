@@ -1,0 +1,53 @@
+"""Reads the results of runs that have ended: of any number of them in one round trip, if they are small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from flowq.client.reading import RunReader
+from flowq.core.result import FlowResult
+from flowq.core.types import FlowStatus
+from flowq.plan import Plan
+from flowq.results import ResultsManager
+from flowq.runtime.events import Ref
+from flowq.runtime.state import Glance, State, records_of
+
+
+class Asked(NamedTuple):
+    """A run whose result is wanted."""
+
+    run: str
+    plan: Plan | None
+    """Its plan, as far as the caller knows; a run that was there before its submit may have another one."""
+    returns: Any
+    """The annotation to decode the output with."""
+
+    @property
+    def output(self) -> str:
+        """The node whose output is the run's; empty: that is not known, or it is a map's, which is put together."""
+        if self.plan is None or self.plan.output is None or self.plan.nodes[self.plan.output].is_map:
+            return ""
+        return Ref(self.plan.output).key
+
+
+def results_so_far(
+    state: State, results: ResultsManager, asked: Sequence[Asked]
+) -> list[FlowResult | FlowStatus | None]:
+    """Give, for each run, its result if it has ended, else its status; None: there is no such run (any more)."""
+    glances = state.glance([(one.run, one.output) for one in asked])
+    return [_result(state, results, *pair) for pair in zip(asked, glances, strict=True)]
+
+
+def _result(
+    state: State, results: ResultsManager, asked: Asked, glance: Glance | None
+) -> FlowResult | FlowStatus | None:
+    if glance is None:
+        return None
+    status = FlowStatus(glance.head["status"])
+    if not status.is_final:
+        return status
+    reader = RunReader(state, results, asked.run, glance.head)
+    is_as_known = asked.plan is not None and asked.plan.hash == glance.head["plan"]
+    records = None if glance.records is None else records_of(glance.records)
+    return reader.result(asked.returns, records, glance.output if is_as_known else None)
