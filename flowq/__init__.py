@@ -56,7 +56,7 @@ from flowq.core.types import (
 )
 
 if TYPE_CHECKING:
-    from flowq.client import Client, DeadLetter, FlowHandle
+    from flowq.client import Client, DeadLetter, FlowHandle, results_of
     from flowq.execution import ProcessPoolManager
     from flowq.plan import Plan
     from flowq.results import ResultsManager
@@ -73,6 +73,7 @@ _LATER = {
     "ProcessPoolManager": "flowq.execution",
     "ResultsManager": "flowq.results",
     "embedded": "flowq.standalone",
+    "results_of": "flowq.client",
 }
 
 # The upper layers fulfil here what the context promises.
@@ -159,5 +160,6 @@ __all__ = [
     "flow",
     "optional",
     "required",
+    "results_of",
     "task",
 ]

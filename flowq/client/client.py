@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, get_args
 
 from flowq.client.handle import FlowHandle
 from flowq.client.letters import DeadLetter, dead_letters
-from flowq.client.submitting import Start, Submitting, digest_of
+from flowq.client.many import Many, entries_of
+from flowq.client.submitting import Start, Submitting, check_deadline, check_key, digest_of
 from flowq.client.watch import Watch
 from flowq.core.config import Dispatch
 from flowq.core.context import FlowContext
 from flowq.core.errors import InputError, RunNotFound, RunStatusError
 from flowq.core.graph import Graph
+from flowq.core.handle import Handle
 from flowq.core.processor import EMPTY
 from flowq.plan import Lowering, Plan
 from flowq.results import ResultsManager
@@ -23,6 +25,7 @@ from flowq.runtime.canvas.held import message_of
 from flowq.runtime.canvas.signatures import canvas_of, flow_signature, lowering_of
 from flowq.runtime.inputs import encode_input
 from flowq.runtime.messages import send_start
+from flowq.runtime.scripts import Submitted
 from flowq.runtime.state import State
 
 
@@ -68,10 +71,9 @@ class Client:
             OverloadedError: there has been no room for another run for ``submit_wait_s``.
             StoreUnavailableError: the state store cannot be reached; whether the run was stored is not known.
         """
-        if deadline_s is not None and not 0 < deadline_s < math.inf:
-            raise InputError(f"deadline_s={deadline_s!r}: a deadline is a positive number of seconds")
-        if idempotency_key is not None and not idempotency_key:
-            raise InputError(f"idempotency_key={idempotency_key!r}: a key is a text of at least one character")
+        check_deadline(deadline_s)
+        if idempotency_key is not None:
+            check_key(idempotency_key, "idempotency_key")
         lowering = self._lowering(plan, dispatch or self._context.settings.dispatch)
         data = encode_input(graph.name, given, self._results)
         is_named, asked = bool(run or idempotency_key), ""
@@ -79,10 +81,40 @@ class Client:
             run, asked = digest_of(graph.name, idempotency_key), digest_of(data)
         run = run or uuid.uuid4().hex
         start = Start(graph, plan, run, _digest(lowering), False, parked, asked, deadline_s or 0, is_named)
+        return self._start(start, data, lowering)
+
+    def _start(self, start: Start, data: bytes, lowering: Lowering | None) -> FlowHandle:
         submitted = self._submitting.start(start, data, lowering)
         if lowering is not None:
-            send_start(self._context, run, plan, lowering.starts)
-        return FlowHandle(run, self._context, self._state, self._watch, graph.returns, submitted.epoch, plan)
+            send_start(self._context, start.run, start.plan, lowering.starts)
+        return self._handle(start, submitted)
+
+    def _handle(self, start: Start, submitted: Submitted) -> FlowHandle:
+        returns, epoch = start.graph.returns, submitted.epoch
+        return FlowHandle(start.run, self._context, self._state, self._watch, returns, epoch, start.plan)
+
+    def submit_many(
+        self,
+        graph: Graph,
+        plan: Plan,
+        inputs: Iterable[Mapping[str, Any]],
+        *,
+        dispatch: Dispatch | None = None,
+        deadline_s: float | None = None,
+        idempotency_keys: Iterable[str] | None = None,
+    ) -> list[Handle]:
+        """Store one run for each input and have the workers start them, many in one round trip.
+
+        Raises:
+            UnknownProcessorError, InputError, IdempotencyError, OverloadedError, StoreUnavailableError: as ``submit``
+                does; what is wrong with an input or a key is said before anything is stored. Later on, the error's
+                ``started`` has the handles of the runs that were started.
+        """
+        lowering = self._lowering(plan, dispatch or self._context.settings.dispatch)
+        pattern = Start(graph, plan, "", _digest(lowering), deadline_s=check_deadline(deadline_s) or 0)
+        entries = entries_of(pattern, inputs, idempotency_keys, self._results)
+        many = Many(self._submitting, self._context.settings, self._handle, partial(self._start, lowering=lowering))
+        return many.start(entries)
 
     async def asubmit(self, graph: Graph, plan: Plan, given: Mapping[str, Any], **options: Any) -> FlowHandle:
         """Do the same as ``submit`` without blocking the event loop."""

@@ -31,22 +31,17 @@ class Asked(NamedTuple):
         return Ref(self.plan.output).key
 
 
-def results_so_far(
-    state: State, results: ResultsManager, asked: Sequence[Asked]
-) -> list[FlowResult | FlowStatus | None]:
-    """Give, for each run, its result if it has ended, else its status; None: there is no such run (any more)."""
-    glances = state.glance([(one.run, one.output) for one in asked])
-    return [_result(state, results, *pair) for pair in zip(asked, glances, strict=True)]
+def look(state: State, asked: Sequence[Asked]) -> list[Glance | None]:
+    """Look at runs, all in one round trip; None: there is no such run (any more)."""
+    return state.glance([(one.run, one.output) for one in asked])
 
 
-def _result(
-    state: State, results: ResultsManager, asked: Asked, glance: Glance | None
-) -> FlowResult | FlowStatus | None:
-    if glance is None:
-        return None
-    status = FlowStatus(glance.head["status"])
-    if not status.is_final:
-        return status
+def status_of(glance: Glance) -> FlowStatus:
+    return FlowStatus(glance.head["status"])
+
+
+def result_from(state: State, results: ResultsManager, asked: Asked, glance: Glance) -> FlowResult:
+    """Give the result of a run that has ended; what a look does not bring is read now."""
     reader = RunReader(state, results, asked.run, glance.head)
     is_as_known = asked.plan is not None and asked.plan.hash == glance.head["plan"]
     records = None if glance.records is None else records_of(glance.records)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from flowq.client.consequences import go_on
-from flowq.client.ended import Asked, results_so_far
+from flowq.client.ended import Asked, look, result_from, status_of
 from flowq.client.reading import Progress, RunReader, progress_of
 from flowq.client.retrying import retry
 from flowq.client.watch import Watch
@@ -121,8 +121,11 @@ class FlowHandle:
                 take_back()
 
     def _result_so_far(self) -> FlowResult | FlowStatus:
-        (found,) = results_so_far(self._state, self._context.results, [self.asked])
-        return self.status() if found is None else found  # that says so if the run is not there, or lost
+        (glance,) = look(self._state, [self.asked])
+        if glance is None:
+            return self.status()  # says so if the run is not there, or lost
+        status = status_of(glance)
+        return result_from(self._state, self._context.results, self.asked, glance) if status.is_final else status
 
     def _patiently(self, ask: Callable[[], T], deadline: float | None) -> T:
         """Ask the store; if it is away, wait for it until the deadline."""

@@ -14,16 +14,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from flowq.client.consequences import go_on
 from flowq.core.context import FlowContext
 from flowq.core.errors import (
     FlowqError,
     IdempotencyError,
+    InputError,
     OverloadedError,
     RunNotFound,
+    StateError,
     StoreUnavailableError,
     UnknownProcessorError,
 )
@@ -31,6 +35,7 @@ from flowq.core.graph import Graph
 from flowq.plan import Lowering, Plan
 from flowq.results import ResultsManager
 from flowq.results.codec import REFERENCE
+from flowq.runtime.messages import send
 from flowq.runtime.promise import check_store
 from flowq.runtime.rows import queues_of, rows_of
 from flowq.runtime.scripts import Submitted
@@ -81,19 +86,52 @@ class Submitting:
         Raises:
             UnknownProcessorError, IdempotencyError, OverloadedError, StoreUnavailableError: see ``Client.submit``.
         """
+        self._check(start)
+        submitted = self._look(start, data) or self._begin(start, data, lowering)
+        if submitted.said == "other":
+            raise other_input(start)
+        go_on(self._context, self._state, start.run, submitted.messages, submitted.unfinished)
+        return submitted
+
+    def is_small(self, data: bytes) -> bool:
+        """Tell whether an input is kept in the run itself."""
+        return len(data) <= self._settings.inline_bytes
+
+    def start_small(self, starts: Sequence[tuple[Start, bytes]]) -> list[Submitted | StateError]:
+        """Store runs of one pulled plan with small inputs, in one round trip; in the place of one that the store
+        refused, why. One that says ``full`` is to be tried again.
+        """
+        first = starts[0][0]
+        self._check(first)
+        name = first.plan.hash, first.canvas
+        if name not in self._known:
+            self._known[name] = self._define(first.plan, None)
+        found = self._call_all(starts)
+        lost = [at for at, one in enumerate(found) if isinstance(one, Submitted) and one.said == "plan_unknown"]
+        if lost:
+            self._known[name] = self._define(first.plan, None)
+            for at, one in zip(lost, self._call_all([starts[at] for at in lost]), strict=True):
+                found[at] = one
+        send(self._context, [message for one in found if isinstance(one, Submitted) for message in one.messages])
+        for (start, _), one in zip(starts, found, strict=True):
+            if isinstance(one, Submitted) and one.unfinished:
+                go_on(self._context, self._state, start.run, [], unfinished=True)
+        return found
+
+    def overloaded(self, flow: str) -> OverloadedError:
+        """Say that there has been no room for ``submit_wait_s``."""
+        return OverloadedError(
+            f"flow {flow!r}: {self._settings.max_open_runs} runs are open, and none has ended for"
+            f" {self._settings.submit_wait_s:g} s; add workers, submit later, or set FLOWQ_MAX_OPEN_RUNS higher"
+        )
+
+    def _check(self, start: Start) -> None:
+        """Check what is checked before anything is stored."""
         if not self._is_safe:
             check_store(self._state.client, self._settings)
             self._is_safe = True
         if (start.plan.hash, start.canvas) not in self._known:
-            _check_portable(start.graph)  # before anything is stored
-        submitted = self._look(start, data) or self._begin(start, data, lowering)
-        if submitted.said == "other":
-            raise IdempotencyError(
-                f"flow {start.graph.name!r}: the idempotency key was used before, for another input: see run"
-                f" {start.run}; take another key"
-            )
-        go_on(self._context, self._state, start.run, submitted.messages, submitted.unfinished)
-        return submitted
+            _check_portable(start.graph)
 
     def _look(self, start: Start, data: bytes) -> Submitted | None:
         """See whether there is such a run, before a large input is stored for nothing."""
@@ -159,32 +197,60 @@ class Submitting:
             if submitted.said != "full":
                 return submitted
             if time.monotonic() > deadline:
-                raise OverloadedError(
-                    f"flow {start.graph.name!r}: {settings.max_open_runs} runs are open, and none has ended for"
-                    f" {settings.submit_wait_s:g} s; add workers, submit later, or set FLOWQ_MAX_OPEN_RUNS higher"
-                )
+                raise self.overloaded(start.graph.name)
             time.sleep(pause)  # nobody tells when there is room
             pause = min(2 * pause, 0.5)
 
     def _call(self, start: Start, plan: str, queues: list[str], run_input: bytes) -> Submitted:
+        return self._state.scripts.submit(**self._given(start, plan, queues, run_input))
+
+    def _call_all(self, starts: Sequence[tuple[Start, bytes]]) -> list[Submitted | StateError]:
+        calls = []
+        for start, data in starts:
+            queues = self._known[start.plan.hash, start.canvas]
+            calls.append(self._given(start, start.plan.hash, queues, self._results.pack(start.run, data)))
+        return self._state.scripts.submit_all(calls)
+
+    def _given(self, start: Start, plan: str, queues: list[str], run_input: bytes) -> dict[str, Any]:
+        """Give what the script is told."""
         settings = self._settings
-        return self._state.scripts.submit(
-            run=start.run,
-            plan=plan,
-            name=start.graph.name,
-            process_id=start.graph.process_id,
-            queue=settings.queue,
-            queues=[queue or settings.queue for queue in queues],
-            retention_ms=int(settings.retention_s * 1000),
-            total=len(start.plan),
-            canvas=start.canvas,
-            held=start.held,
-            parked=start.parked,
-            asked=start.asked,
-            deadline_ms=max(1, int(start.deadline_s * 1000)) if start.deadline_s else 0,
-            most_open=settings.max_open_runs,
-            values=[run_input],
-        )
+        return {
+            "run": start.run,
+            "plan": plan,
+            "name": start.graph.name,
+            "process_id": start.graph.process_id,
+            "queue": settings.queue,
+            "queues": [queue or settings.queue for queue in queues],
+            "retention_ms": int(settings.retention_s * 1000),
+            "total": len(start.plan),
+            "canvas": start.canvas,
+            "held": start.held,
+            "parked": start.parked,
+            "asked": start.asked,
+            "deadline_ms": max(1, int(start.deadline_s * 1000)) if start.deadline_s else 0,
+            "most_open": settings.max_open_runs,
+            "values": [run_input],
+        }
+
+
+def other_input(start: Start, field: str = "the idempotency key") -> IdempotencyError:
+    """Say that a run's key was used for something else."""
+    return IdempotencyError(
+        f"flow {start.graph.name!r}: {field} was used before, for another input: see run {start.run}; take another key"
+    )
+
+
+def check_deadline(deadline_s: float | None) -> float | None:
+    """Give a deadline, or raise InputError."""
+    if deadline_s is not None and not 0 < deadline_s < math.inf:
+        raise InputError(f"deadline_s={deadline_s!r}: a deadline is a positive number of seconds")
+    return deadline_s
+
+
+def check_key(key: Any, field: str) -> None:
+    """Raise InputError unless this can be an idempotency key; ``field`` is where it stands."""
+    if not isinstance(key, str) or not key:
+        raise InputError(f"{field}={key!r}: a key is a text of at least one character")
 
 
 def digest_of(*parts: str | bytes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import RLock
 from typing import Any, ClassVar, Protocol
 
@@ -36,6 +36,16 @@ class Submitter(Protocol):
         parked: str = "",
     ) -> Handle: ...
     async def asubmit(self, graph: Graph, plan: Any, given: Mapping[str, Any], **options: Any) -> Handle: ...
+    def submit_many(
+        self,
+        graph: Graph,
+        plan: Any,
+        inputs: Iterable[Mapping[str, Any]],
+        *,
+        dispatch: Dispatch | None = None,
+        deadline_s: float | None = None,
+        idempotency_keys: Iterable[str] | None = None,
+    ) -> list[Handle]: ...
     def canvas(self, graph: Graph, plan: Any, given: Mapping[str, Any]) -> Any: ...
     def signature(
         self, flow: str, process_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], dispatch: Dispatch | None

@@ -34,10 +34,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class FlowqError(Exception):
     """The base of all errors of flowq."""
+
+    started: tuple[Any, ...] = ()
+    """Of ``submit_many``: the handles of the runs that it had started, in the order of their inputs."""
 
 
 class Skip(Exception):

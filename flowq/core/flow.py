@@ -202,6 +202,9 @@ class Flow(Runnable):
         options = {"dispatch": dispatch, "deadline_s": deadline_s, "idempotency_key": idempotency_key}
         return await self._asubmit(_plain(input_data), context, **options)
 
+    def _plain_input(self, one: Any) -> Mapping[str, Any]:
+        return _plain(one)
+
     def submit_as(self, run: str, args: list[Any], kwargs: dict[str, Any], **options: Any) -> Handle:
         given: dict[str, Any] = {}
         for arg in (*args, kwargs):  # a mapping that a task before has returned comes first; later fields win

@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic_core import to_jsonable_python
@@ -97,6 +97,11 @@ class FunctionFlow(Runnable, Generic[P, R]):
         """Do the same as ``submit`` without blocking the event loop."""
         options = {"dispatch": dispatch, "deadline_s": deadline_s, "idempotency_key": idempotency_key}
         return await self._asubmit(self._given(args, kwargs), context, **options)
+
+    def _plain_input(self, one: Any) -> Mapping[str, Any]:
+        if not isinstance(one, Mapping):
+            raise InputError(f"flow {self.name!r}: this is a mapping of its parameters, not {type(one).__name__}")
+        return self._given((), dict(one))
 
     def submit_as(self, run: str, args: list[Any], kwargs: dict[str, Any], **options: Any) -> Handle:
         return self._submit(self._given(tuple(args), kwargs), run=run, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic_core import to_jsonable_python
@@ -75,6 +75,76 @@ class Runnable(ABC):
         graph, plan = self._ready()
         graph.check_input(given)
         return await (context or self.context).client.asubmit(graph, plan, given, **options)
+
+    def submit_many(
+        self,
+        inputs: Iterable[Any],
+        *,
+        context: FlowContext | None = None,
+        dispatch: Dispatch | None = None,
+        deadline_s: float | None = None,
+        idempotency_keys: Iterable[str] | None = None,
+    ) -> list[Handle]:
+        """Start one run for each input, many in one round trip, and give their handles in the order of the inputs.
+
+        ::
+
+            handles = etl.submit_many([{"path": "a.csv"}, {"path": "b.csv"}])
+            for result in flowq.results_of(handles): ...
+
+        All inputs are checked before the first run is started. Each run is started as a whole, and for itself: if the
+        rest cannot be, the error's ``started`` has the handles of those that are. With ``idempotency_keys``, the same
+        call may just be repeated then: it starts what is missing, and gives the handles of all.
+
+        Args:
+            inputs: of each run, the mapping (or model) that ``submit`` takes; of a ``@flow`` function, a mapping of its
+                parameters. Any iterable: it is read to its end first, and kept as JSON until its runs have started.
+            context: None: the flow's own, or the process's default one.
+            dispatch: ``pull``, or ``canvas``, which takes several round trips for each run; None: as the settings say.
+            deadline_s: seconds after which each of the runs fails if it has not ended.
+            idempotency_keys: one for each input, as ``submit`` takes it.
+
+        Raises:
+            InputError: an input, named by its position, does not fit the flow, or there is not one key for each input.
+                Nothing was started.
+            IdempotencyError: a key was used for another input. If that is so within this call, nothing was started.
+            OverloadedError: there has been no room for another run for ``submit_wait_s``.
+            StoreUnavailableError: the state store cannot be reached. Of up to 50 runs after those that were started, it
+                is not known whether they were stored.
+        """
+        graph, plan = self._ready()
+        given = self._checked(graph, inputs)
+        client = (context or self.context).client
+        return client.submit_many(
+            graph, plan, given, dispatch=dispatch, deadline_s=deadline_s, idempotency_keys=idempotency_keys
+        )
+
+    async def asubmit_many(
+        self,
+        inputs: Iterable[Any],
+        *,
+        context: FlowContext | None = None,
+        dispatch: Dispatch | None = None,
+        deadline_s: float | None = None,
+        idempotency_keys: Iterable[str] | None = None,
+    ) -> list[Handle]:
+        """Do the same as ``submit_many`` without blocking the event loop: the inputs are read in another thread."""
+        options: dict[str, Any] = {"dispatch": dispatch, "deadline_s": deadline_s, "idempotency_keys": idempotency_keys}
+        return await asyncio.to_thread(self.submit_many, inputs, context=context or self.context, **options)
+
+    def _checked(self, graph: Graph, inputs: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
+        """Give each input as plain data that fits the flow; InputError, with its position, if it does not."""
+        for position, one in enumerate(inputs):
+            try:
+                given = self._plain_input(one)
+                graph.check_input(given)
+            except InputError as error:
+                raise InputError(f"inputs[{position}]: {error}") from error
+            yield given
+
+    @abstractmethod
+    def _plain_input(self, one: Any) -> Mapping[str, Any]:
+        """Give one of many inputs as plain data."""
 
     def _canvas(self, given: Mapping[str, Any], context: FlowContext | None) -> Any:
         graph, plan = self._ready()

@@ -73,6 +73,7 @@ PUBLIC = [
     "flow",
     "optional",
     "required",
+    "results_of",
     "task",
 ]
 
