@@ -41,8 +41,16 @@ def status_of(glance: Glance) -> FlowStatus:
 
 
 def result_from(state: State, results: ResultsManager, asked: Asked, glance: Glance) -> FlowResult:
-    """Give the result of a run that has ended; what a look does not bring is read now."""
+    """Give the result of a run that has ended; what a look does not bring is read now.
+
+    Raises:
+        RunNotFound: the run is gone since.
+    """
     reader = RunReader(state, results, asked.run, glance.head)
     is_as_known = asked.plan is not None and asked.plan.hash == glance.head["plan"]
     records = None if glance.records is None else records_of(glance.records)
-    return reader.result(asked.returns, records, glance.output if is_as_known else None)
+    output = glance.output if is_as_known else None
+    result = reader.result(asked.returns, records, output)
+    if records is None or (output is None and reader.plan.output is not None):
+        state.head(asked.run)  # what is read of a run that goes meanwhile looks like one to which nothing has happened
+    return result

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import cast
 
-from flowq.client.ended import look, result_from, status_of
+from flowq.client.ended import look, status_of
 from flowq.client.handle import LOOK_S, FlowHandle
 from flowq.client.watch import LISTEN_S
 from flowq.core.handle import Handle
@@ -83,8 +83,7 @@ class _Together:
         glance = self._ended.pop(position, None)
         if glance is None:  # it is not there: its handle knows what to say
             return handle.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        results = handle._context.results
-        return handle._patiently(partial(result_from, handle._state, results, handle.asked, glance), deadline)
+        return handle._patiently(partial(handle.read, glance), deadline)
 
     def _await(self, position: int, deadline: float | None) -> set[int]:
         """Wait until this run may have ended; gives all that may have. Empty: it is time to look at all."""

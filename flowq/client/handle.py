@@ -16,7 +16,7 @@ from flowq.client.reading import Progress, RunReader, progress_of
 from flowq.client.retrying import retry
 from flowq.client.watch import Watch
 from flowq.core.context import FlowContext
-from flowq.core.errors import RunLost, RunNotFound, StoreUnavailableError
+from flowq.core.errors import FlowqError, RunLost, RunNotFound, StoreUnavailableError
 from flowq.core.result import FlowResult, NodeResult
 from flowq.core.types import FlowStatus, NodeStatus
 from flowq.plan import Plan
@@ -26,7 +26,7 @@ from flowq.runtime.events import Ref
 from flowq.runtime.messages import send
 from flowq.runtime.missing import label
 from flowq.runtime.scripts import Changed
-from flowq.runtime.state import State, told_by
+from flowq.runtime.state import Glance, State, told_by
 
 logger = logging.getLogger("flowq.client")
 
@@ -125,7 +125,21 @@ class FlowHandle:
         if glance is None:
             return self.status()  # says so if the run is not there, or lost
         status = status_of(glance)
-        return result_from(self._state, self._context.results, self.asked, glance) if status.is_final else status
+        return self.read(glance) if status.is_final else status
+
+    def read(self, glance: Glance) -> FlowResult:
+        """Give the result of the run, which has ended, from what a look at it brought.
+
+        Raises:
+            RunNotFound, RunLost: it is gone since.
+        """
+        try:
+            return result_from(self._state, self._context.results, self.asked, glance)
+        except StoreUnavailableError:
+            raise
+        except FlowqError:
+            self.status()  # what misses a part of it may be that all of it is gone
+            raise
 
     def _patiently(self, ask: Callable[[], T], deadline: float | None) -> T:
         """Ask the store; if it is away, wait for it until the deadline."""

@@ -24,6 +24,7 @@ from flowq import (
     flow,
     task,
 )
+from flowq.client.ended import look
 from flowq.runtime.state import State
 from flowq.standalone import EmbeddedContext, EmbeddedServer
 from flowq.testing import wait_until
@@ -220,19 +221,28 @@ def test_while_it_is_away_who_waits_goes_on_waiting_and_who_submits_is_told(cont
     assert gated.submit(str(go), log, context=context).result(END_S).output == "VALUE"
 
 
+def between_looking_and_reading(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
+    """Have something happen when it is known that a run has ended, and the rest is to be read, as of a large one."""
+
+    def look_first(*asked: Any) -> list[Any]:
+        glances = look(*asked)
+        do()
+        return [None if glance is None else glance._replace(records=None, output=None) for glance in glances]
+
+    monkeypatch.setattr("flowq.client.handle.look", look_first)
+
+
 def test_the_result_is_waited_for_that_is_away_when_its_run_has_ended(context, go, log, aside, caplog, monkeypatch):
     go.touch()
     handle = gated.submit(str(go), log, context=context)
     handle.result(END_S)
     until_written(context)
-    read = handle._reader  # type: ignore[attr-defined]
 
-    def read_too_late() -> Any:
+    def killed() -> None:
+        monkeypatch.undo()
         context.server.kill()
-        monkeypatch.setattr(handle, "_reader", read)
-        return read()
 
-    monkeypatch.setattr(handle, "_reader", read_too_late)
+    between_looking_and_reading(monkeypatch, killed)
     with caplog.at_level(logging.WARNING, "flowq.client"):
         result = aside.submit(handle.result)
         wait_until(lambda: f"waiting for run {handle.run_id}" in caplog.text, END_S, "it was tried for seconds")
@@ -244,13 +254,7 @@ def test_a_result_that_is_gone_when_it_is_read_is_lost(context, go, log, monkeyp
     go.touch()
     handle = gated.submit(str(go), log, context=context)
     handle.result(END_S)
-    read = handle._reader  # type: ignore[attr-defined]
-
-    def read_too_late() -> Any:
-        State.of(context).client.flushall()
-        return read()
-
-    monkeypatch.setattr(handle, "_reader", read_too_late)
+    between_looking_and_reading(monkeypatch, State.of(context).client.flushall)
     with pytest.raises(RunLost):
         handle.result(END_S)
 
