@@ -223,9 +223,18 @@ class Scripts:
         return Submitted(said.decode(), _messages(messages), epoch.decode(), bool(left))
 
     def claim(
-        self, *, worker: str, token: str, queue: str, process: int, thread: int, busy: int, batch: bool = False
+        self,
+        *,
+        worker: str,
+        token: str,
+        queue: str,
+        process: int,
+        thread: int,
+        busy: int,
+        batch: bool = False,
+        listens_ms: int = 0,
     ) -> Next:
-        """Take ready nodes; with nothing to take and nothing ``busy``, the drain has ended."""
+        """Take ready nodes; with nothing to take and nothing ``busy``, the drain has ended (or listens for so long)."""
         claims, messages = self._run("claim", locals())
         return Next(_claims(claims), _messages(messages))
 
@@ -247,6 +256,7 @@ class Scripts:
         thread: int = 0,
         busy: int = 0,
         batch: bool = False,
+        listens_ms: int = 0,
     ) -> Next:
         """Record outcomes and take the next nodes; who is no drain (no token) gets inline nodes at most."""
         claims, messages, stale, unfinished = self._run("settle", locals(), values)

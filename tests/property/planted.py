@@ -82,6 +82,8 @@ SCRIPTS = {
     "a continuation has no timer": Bug("lib", "call('ZADD', key_of('timers'), now, run.id .. ' todo 0')", ""),
     "the caller is not told to go on": Bug("settle", "unfinished[#unfinished + 1] = id", ""),
     "advance says that it is over": Bug("advance", "and 1 or 0", "and 0 or 0"),
+    "nobody rings for who listens": Bug("lib", "local rung = ring(queue, drains, waiting)", "local rung = 0"),
+    "a drain listens in vain": Bug("lib", "call('ZADD', idle, now + header.listens_ms, header.token)", ""),
     "a batch leaves others nothing": Bug("lib", "if most > 1 and batch then", "if false then"),
     "a batch ends with who ends its process": Bug("lib", "record.crashes > 0 or row_of", "false and row_of"),
     "who has ended its process is not alone": Bug(
@@ -96,8 +98,8 @@ SCRIPTS = {
     "thread nodes are in the wrong lane": Bug("lib", "local lane = row[1] == 'thread' and", "local lane = false and"),
     "an idle drain leaves work behind": Bug(
         "lib",
-        "call('ZREM', drains, header.token)\n    touched[header.queue] = true",
-        "call('ZREM', drains, header.token)",
+        "if is_idle then touched[header.queue] = true end",
+        "",
     ),
     "nobody is told of new work": Bug("lib", "run.id .. ' ' .. key)\n  touched[queue] = true", "run.id .. ' ' .. key)"),
     "too many are told of new work": Bug("lib", "if free <= 0 then break end", ""),

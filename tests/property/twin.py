@@ -391,15 +391,8 @@ class Twin(Faults):
         tokens = [token for token in self.tokens if queue in (None, token.queue)]
         wake = one_of(self.choose, tokens[::-1][:6])
         lanes = {lane: (self.choose(3) + 1) % 3 for lane in LANES}
-        batch = lanes["process"] != lanes["thread"]
-        return {
-            "worker": "w",
-            "token": wake.token,
-            "queue": wake.queue,
-            **lanes,
-            "busy": self.choose(2),
-            "batch": batch,
-        }
+        how = {"batch": lanes["process"] != lanes["thread"], "listens_ms": 3_600_000 if lanes["thread"] == 2 else 0}
+        return {"worker": "w", "token": wake.token, "queue": wake.queue, **lanes, "busy": self.choose(2), **how}
 
     def _own(self) -> list[Claimed]:
         """Give the claims that the calling process holds."""
