@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from flowq.core.types import FlowType
 from flowq.plan import Node
+from flowq.results.connection import await_item
 from flowq.runtime import steps as asked
 from flowq.runtime.runner import ClaimRunner
 from flowq.runtime.scripts import Claimed, Message, Next
@@ -125,7 +126,7 @@ class Driver:
 
     def _listen(self, request: asked.Listen) -> None:
         with suppress(*asked.AWAY):  # the next call will say so
-            self._worker.state.client.blpop(self._worker.state.keys.bell(self._token), timeout=request.seconds)
+            await_item(self._worker.state.client, self._worker.state.keys.bell(self._token), request.seconds)
 
     def _is_threads(self, request: asked.IsThreads) -> bool:
         return self._node(request.claim).placement is FlowType.THREAD
