@@ -91,10 +91,11 @@ class CeleryPeer(ServedPeer):
         return group([self.task(body, number) for number in range(nodes)], app=self.app)
 
     def layered(self, shape: Layered) -> Any:
-        """Nest chords: each layer's waits for the whole layer before."""
-        following = self.task("last")
+        """Nest chords: each layer's waits for the whole layer before, and its messages hold all layers after it."""
+        places = {number: place for place, number in enumerate(celery_app.names_of(shape, shape.layers))}
+        following = self.task("last", [places[sink] for sink in shape.sinks])
         for index in reversed(range(shape.layers)):
-            header = celery_app.layer_of(self.app, shape.layers, shape.width, shape.seed, index)
+            header = celery_app.layer_of(self.app, shape, index)
             if index == 0:
                 for task in header:
                     task.args = ([], *task.args)

@@ -43,7 +43,7 @@ def flow_of(shape: Shape) -> FunctionFlow[..., Any]:
                 values: list[int] = []
                 for number, upstreams in enumerate(shape.upstreams):
                     values.append(value([values[upstream] for upstream in upstreams], number))
-                return values[-shape.width :]
+                return [values[sink] for sink in shape.sinks]
         case Tree(leaves):
 
             @flow(name="tree")

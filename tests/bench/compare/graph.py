@@ -45,7 +45,7 @@ def graph_of(shape: Shape) -> Graph:
             return Graph(_ones(nodes, work), range(nodes))
         case Layered():
             made = [Node("value", upstreams, (number,)) for number, upstreams in enumerate(shape.upstreams)]
-            return Graph(made, range(len(made) - shape.width, len(made)))
+            return Graph(made, shape.sinks)
         case Tree(leaves):
             made, row = _ones(leaves, ""), list(range(leaves))
             while len(row) > 1:
