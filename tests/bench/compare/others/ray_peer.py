@@ -15,7 +15,6 @@ from tests.bench.compare.graph import INPUT, Graph, call, graph_of, inputs_of
 from tests.bench.compare.peer import Job, Peer, one_by_one, search_path
 from tests.bench.compare.shapes import Shape
 
-
 AT_HOME = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_enable_metrics_collection": "0"}
 """Without it, Ray listens on all of the machine's addresses."""
 

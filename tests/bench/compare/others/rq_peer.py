@@ -15,7 +15,7 @@ import redis
 
 from tests.bench.compare.graph import INPUT, Graph, call, graph_of, inputs_of
 from tests.bench.compare.peer import Job, ServedPeer, one_by_one, say_ready
-from tests.bench.compare.shapes import Shape
+from tests.bench.compare.shapes import Independent, Shape
 
 NODE = "tests.bench.compare.others.rq_peer.node"
 KEPT_S = 3600
@@ -35,7 +35,11 @@ class RqPeer(ServedPeer):
 
     name = "rq"
     title = "rq"
-    note = "two simple workers; a node fetches its upstreams' jobs by itself"
+    note = (
+        "two simple workers; a node fetches its upstreams' jobs by itself; where both workers end upstreams of one node"
+        " in the same moment, that node may wait for ever, and the run has failed"
+    )
+    warm = Independent(4)
 
     def missing(self) -> str:
         return "" if find_spec("rq") else "pip install rq"
