@@ -68,7 +68,7 @@ class CeleryPeer(ServedPeer):
             case Tree():
                 return [self.tree(shape.leaves)]
             case Diamonds():
-                return [self.diamond(number) for number in range(shape.count)]
+                return [self.diamond(shape, *given) for given in inputs_of(shape)]
             case Sleeping():
                 raise NotExpressible  # as a canvas: it may be any graph
 
@@ -108,9 +108,10 @@ class CeleryPeer(ServedPeer):
             row = [self.chord(row[i : i + 2], self.inner("total")) for i in range(0, len(row), 2)]
         return self.chord(row, self.task("total"))
 
-    def diamond(self, number: int) -> Any:
-        middle = group([self.inner("inc", by) for by in (1, 2, 3)], app=self.app)
-        return chain(self.inner("inc", number), middle, self.task("total"), app=self.app)
+    def diamond(self, shape: Diamonds, given: Any) -> Any:
+        inc, total = named("inc", shape.work), named("total", shape.work)
+        middle = group([self.inner(inc, by) for by in (1, 2, 3)], app=self.app)
+        return chain(self.inner(inc, given), middle, self.task(total), app=self.app)
 
 
 class TunedCeleryPeer(CeleryPeer):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, TypeAlias
 
@@ -83,6 +81,20 @@ def latencies(found: Sequence[Measurement], peers: Sequence[Peer]) -> str:
     return markdown(rows) if kept else ""
 
 
+def headline(found: Sequence[Measurement], own: str, base: str, limit: str) -> str:
+    """Give a peer beside the one that it is to beat and the one that nobody can: times per node, and their ratios."""
+    rows = [["", "flowq, ms per node", "tuned canvas", "times as fast", "limit", "times the limit's time"]]
+    rows.append(["---", *("---:" for _ in rows[0][1:])])
+    for workload in workloads_of(found):
+        values = [of(found, workload, name, ms_per_node) for name in (own, base, limit)]
+        mine, canvas, least = values
+        cells = [value if isinstance(value, str) else f"{value:.3f}" for value in values]
+        faster = f"{canvas / mine:.1f}" if isinstance(canvas, float) and isinstance(mine, float) else "–"
+        above = f"{mine / least:.1f}" if isinstance(least, float) and isinstance(mine, float) else "–"
+        rows.append([_name(workload), cells[0], cells[1], faster, cells[2], above])
+    return markdown(rows)
+
+
 def of(found: Sequence[Measurement], workload: Workload, peer: str, figure: Figure) -> float | str:
     """Give the median of a peer's rounds; or why there is none."""
     own = [measurement for measurement in found if (measurement.workload, measurement.peer) == (workload, peer)]
@@ -103,9 +115,9 @@ def workloads_of(found: Sequence[Measurement]) -> list[Workload]:
     return list(dict.fromkeys(measurement.workload for measurement in found))
 
 
-def write_json(path: Path, known: dict[str, str], found: Sequence[Measurement]) -> None:
-    """Write every round's figures."""
-    measurements = [
+def every_round(found: Sequence[Measurement]) -> list[dict[str, Any]]:
+    """Give every round's figures, for JSON."""
+    return [
         {
             "round": measurement.round,
             "workload": measurement.workload.key,
@@ -119,7 +131,6 @@ def write_json(path: Path, known: dict[str, str], found: Sequence[Measurement]) 
         | _latencies(measurement)
         for measurement in found
     ]
-    path.write_text(json.dumps({"facts": known, "measurements": measurements}, indent=1) + "\n")
 
 
 def _latencies(measurement: Measurement) -> dict[str, Any]:
@@ -138,10 +149,14 @@ def _table(
     rows = [["", *(peer.title for peer in peers)], ["---", *("---:" for _ in peers)]]
     for workload in workloads_of(found):
         to = of(found, workload, base, figure)
-        star = " \\*" if workload.note else ""
         cells = [cell(of(found, workload, peer.name, figure), to) for peer in peers]
-        rows.append([f"{workload.key} {workload.title}{star}", *cells])
+        rows.append([_name(workload), *cells])
     return markdown(rows)
+
+
+def _name(workload: Workload) -> str:
+    star = " \\*" if workload.note else ""
+    return f"{workload.key} {workload.title}{star}"
 
 
 def _pair(half: float | str, end: float | str) -> str:

@@ -131,6 +131,7 @@ class Diamonds:
     """
 
     count: int
+    work: Work = ""
 
     @property
     def nodes(self) -> int:
