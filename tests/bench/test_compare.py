@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -161,6 +162,14 @@ def test_what_fails_is_told_and_not_tried_again():
     assert [measurement.failed for measurement in found] == ["failed (0.1 s)"]
     assert peer.starts == 2, "what it left undone must not disturb the next run"
     assert "| W2 fan-in | failed (0.1 s) |" in table(found, [peer], "idle", ms_per_node)
+
+
+def test_what_takes_long_is_measured_in_fewer_rounds():
+    peer, quick, slow = Idle(*[[45], [6]] * 3), Workload("W2", "fan-in", FanIn(10)), Workload("W5", "tree", Tree(4))
+    found = measure([peer], [quick, slow], rounds=3, timeout_s=1, enough_s=0)
+    assert [(one.round, one.workload) for one in found] == [(0, quick), (0, slow)]
+    again = [*found, *(replace(found[0], round=number) for number in (1, 2))]
+    assert "- In fewer rounds, as each takes long: idle on W5 tree (1)." in notes(again, [peer])
 
 
 def test_an_error_is_told_and_so_is_what_cannot_be_said():

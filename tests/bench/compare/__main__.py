@@ -36,6 +36,9 @@ BASE = TunedCeleryPeer.name
 """What the ratios are to."""
 LIMIT = LimitPeer()
 
+ENOUGH_S = 25.0
+"""What takes a peer so long in all is left out of its further rounds: the main table takes minutes, not an hour."""
+
 BESIDE = f"{HERO},{BASE},{LIMIT.name}"
 """With whom others are measured."""
 
@@ -57,7 +60,7 @@ def main(
     ]
     competitors = chosen(peers, also)
     known = facts()
-    found = measure(competitors, workloads, rounds=rounds, timeout_s=timeout_s, say=_say)
+    found = measure(competitors, workloads, rounds=rounds, timeout_s=timeout_s, enough_s=ENOUGH_S, say=_say)
     shown = picture(found, competitors)
     parts = {f"compare-{name}": part for name, part in tables(found, competitors, rounds).items()}
     written = {"measurements": every_round(found)}
@@ -75,7 +78,7 @@ def work(
     """Measure graphs whose nodes do something: 1 ms of work, or 100 KB to take and to give."""
     rounds = rounds or (5 if full else 2)
     competitors, known = chosen(peers, ""), facts()
-    found = measure(competitors, WORK, rounds=rounds, timeout_s=timeout_s, say=_say)
+    found = measure(competitors, WORK, rounds=rounds, timeout_s=timeout_s, enough_s=ENOUGH_S, say=_say)
     made = tables(found, competitors, rounds)
     Report("work", known, {"work": made["headline"]}, {"measurements": every_round(found)}).publish(out, docs)
 
@@ -91,7 +94,8 @@ def beside(
     """Measure other task queues and graph executors, where they are installed, beside flowq."""
     rounds = rounds or (5 if full else 2)
     competitors, known = chosen(BESIDE, also), facts()
-    found = measure(competitors, FULL if full else QUICK, rounds=rounds, timeout_s=timeout_s, say=_say)
+    sizes = FULL if full else QUICK
+    found = measure(competitors, sizes, rounds=rounds, timeout_s=timeout_s, enough_s=ENOUGH_S, say=_say)
     made = tables(found, competitors, rounds)
     parts = {f"others-{name}": made[name] for name in ("times", "cpu", "notes")}
     Report("others", known, parts, {"measurements": every_round(found)}).publish(out, docs)

@@ -39,6 +39,8 @@ class CeleryPeer(ServedPeer):
         super().stop()
 
     def tidy(self) -> None:
+        for waited in self.app.backend._pending_results:  # among them those that nobody ever waits for
+            waited.clear()
         kept = list(self.client.scan_iter("celery-task-meta-*", count=1000))
         if kept:
             self.client.unlink(*kept)

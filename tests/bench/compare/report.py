@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median, quantiles
@@ -106,8 +107,18 @@ def of(found: Sequence[Measurement], workload: Workload, peer: str, figure: Figu
 
 def notes(found: Sequence[Measurement], peers: Sequence[Peer]) -> str:
     """Give what a reader must know to compare fairly."""
+    times = Counter((measurement.peer, measurement.workload) for measurement in found if not measurement.failed)
+    most = max(times.values(), default=0)
+    fewer = [
+        f"{peer.title} on {workload.key} {workload.title} ({count})"
+        for peer in peers
+        for workload in workloads_of(found)
+        if 0 < (count := times[peer.name, workload]) < most
+    ]
     lines = [f"- {peer.title}: {peer.note}." for peer in peers if peer.note]
     lines += [f"- \\* {workload.title}: {workload.note}" for workload in workloads_of(found) if workload.note]
+    if fewer:
+        lines.append(f"- In fewer rounds, as each takes long: {', '.join(fewer)}.")
     return "\n".join(lines)
 
 

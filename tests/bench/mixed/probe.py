@@ -36,7 +36,7 @@ class Waits:
 
     @property
     def p99_ms(self) -> float:
-        return quantiles(self.seconds, n=100, method="inclusive")[98] * 1000
+        return quantiles(self.seconds, n=100, method="inclusive")[98] * 1000 if len(self.seconds) > 1 else self.p50_ms
 
     @property
     def most_ms(self) -> float:
