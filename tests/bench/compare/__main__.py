@@ -36,6 +36,9 @@ BASE = TunedCeleryPeer.name
 """What the ratios are to."""
 LIMIT = LimitPeer()
 
+PACKAGES = ("distributed", "dramatiq", "huey", "ray", "rq", "streaq", "taskiq")
+"""Of others, whose versions are told."""
+
 ENOUGH_S = 25.0
 """What takes a peer so long in all is left out of its further rounds: the main table takes minutes, not an hour."""
 
@@ -93,7 +96,7 @@ def beside(
 ) -> None:
     """Measure other task queues and graph executors, where they are installed, beside flowq."""
     rounds = rounds or (5 if full else 2)
-    competitors, known = chosen(BESIDE, also), facts()
+    competitors, known = chosen(BESIDE, also), facts(PACKAGES)
     sizes = FULL if full else QUICK
     found = measure(competitors, sizes, rounds=rounds, timeout_s=timeout_s, enough_s=ENOUGH_S, say=_say)
     made = tables(found, competitors, rounds)
@@ -125,8 +128,8 @@ def tables(found: Sequence[Measurement], peers: Sequence[Peer], rounds: int) -> 
     made = {}
     if names >= {HERO, BASE, LIMIT.name}:
         made["headline"] = (
-            f"Medians of {rounds} interleaved rounds; flowq is {OWN[HERO].title}, the limit {LIMIT.title}.\n\n"
-            + headline(found, HERO, BASE, LIMIT.name)
+            f"Medians of {rounds} interleaved rounds; flowq is {OWN[HERO].title}, the limit has"
+            f" {LIMIT.title.removeprefix('limit, ')}.\n\n" + headline(found, HERO, BASE, LIMIT.name)
         )
     made["times"] = (
         f"Milliseconds per node, median of {rounds} rounds{brackets}.\n\n{table(found, peers, BASE, ms_per_node)}"

@@ -24,15 +24,16 @@ MANY = 30
 """Runs of a measurement whose latencies are worth a median and a 99th percentile."""
 
 
-def facts() -> dict[str, str]:
-    """Give what the figures depend on besides the code."""
+def facts(further: Sequence[str] = ()) -> dict[str, str]:
+    """Give what the figures depend on besides the code; of further packages those that are installed."""
     with EmbeddedServer(appendonly=False) as server:
         found = {
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             "load average before": f"{os.getloadavg()[0]:.1f}",
             "server": server.version,
         }
-    return found | {"Python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
+    there = [package for package in further if _version(package) != "none"]
+    return found | {"Python": platform.python_version()} | {name: _version(name) for name in (*PACKAGES, *there)}
 
 
 def ms_per_node(measurement: Measurement) -> float:

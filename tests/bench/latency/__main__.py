@@ -29,7 +29,7 @@ def main(
 ) -> None:
     """Measure hops within and across workers, single diamonds and submissions, beside a canvas and the limit."""
     known = facts()
-    peers: list[Peer] = [FlowqPeer("pull"), TunedCeleryPeer(), LimitPeer()]
+    peers: list[Peer] = [FlowqPeer("pull"), FlowqPeer("pull", "solo"), TunedCeleryPeer(), LimitPeer()]
     found = measure(
         peers, times=times, rounds=rounds or (5 if full else 1), say=lambda what: print(what, file=sys.stderr)
     )
