@@ -17,6 +17,9 @@ from tests.bench.report import Report
 QUICK = (100, 1_000)
 FULL = (100, 1_000, 10_000, 100_000)
 
+MANY = 10_000
+"""With fewer nodes, what the server keeps free for itself is more than they take."""
+
 HEAD = [
     *("", "nodes", "ms per node", "CPU ms per node", "Redis bytes per node", "of these, its run", "of these, its plan"),
     *("server's memory, bytes per node", "run and plan in Redis, MB", "plan, s", "submit, s", "producer, MB"),
@@ -78,7 +81,7 @@ def _row(point: Point) -> list[str]:
         f"{(point.run_bytes + point.plan_bytes) / each:.0f}",
         f"{point.run_bytes / each:.0f}",
         f"{point.plan_bytes / each:.0f}",
-        f"{point.used_bytes / each:.0f}",
+        f"{point.used_bytes / each:.0f}" if each >= MANY else "–",
         f"{(point.run_bytes + point.plan_bytes) / 1e6:.2f}",
         f"{point.plan_s:.2f}",
         f"{point.submit_s:.3f}",
