@@ -69,14 +69,14 @@ def bound_s(graph: Sleeping) -> float:
 
 def workers_table(found: Sequence[Measurement], fleets: Sequence[Peer]) -> str:
     """Give the rate of each fleet, and how many times that of the first it is."""
-    rows = [["", "nodes/s", "times the first"], ["---", "---:", "---:"]]
+    rows = [["workers", "nodes/s", "times the first"], ["---:", "---:", "---:"]]
     first = of(found, SLEEPERS, fleets[0].name, _seconds_of)
-    for fleet in fleets:
+    for workers, fleet in zip(WORKERS, fleets, strict=True):
         seconds = of(found, SLEEPERS, fleet.name, _seconds_of)
         if isinstance(seconds, str) or isinstance(first, str):
-            rows.append([fleet.title, str(seconds), "–"])
+            rows.append([str(workers), str(seconds), "–"])
         else:
-            rows.append([fleet.title, f"{SLEEPERS.shape.nodes / seconds:.0f}", f"{first / seconds:.2f}"])
+            rows.append([str(workers), f"{SLEEPERS.shape.nodes / seconds:.0f}", f"{first / seconds:.2f}"])
     return markdown(rows)
 
 
