@@ -168,6 +168,7 @@ def test_what_takes_long_is_measured_in_fewer_rounds():
     peer, quick, slow = Idle(*[[45], [6]] * 3), Workload("W2", "fan-in", FanIn(10)), Workload("W5", "tree", Tree(4))
     found = measure([peer], [quick, slow], rounds=3, timeout_s=1, enough_s=0)
     assert [(one.round, one.workload) for one in found] == [(0, quick), (0, slow)]
+    assert len(measure([Idle(*[[45]] * 3)], [quick], rounds=3, timeout_s=1, enough_s=0, always=["idle"])) == 3
     again = [*found, *(replace(found[0], round=number) for number in (1, 2))]
     assert "- In fewer rounds, as each takes long: idle on W5 tree (1)." in notes(again, [peer])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,8 +39,9 @@ LIMIT = LimitPeer()
 PACKAGES = ("distributed", "dramatiq", "huey", "ray", "rq", "streaq", "taskiq")
 """Of others, whose versions are told."""
 
-ENOUGH_S = 25.0
-"""What takes a peer so long in all is left out of its further rounds: the main table takes minutes, not an hour."""
+SHORT: dict[str, Any] = {"enough_s": 10.0, "always": (HERO, BASE, LIMIT.name)}
+"""What takes a peer so long in all is left out of its further rounds, but for those that are compared in all tables:
+so the main table takes ten minutes, not an hour."""
 
 BESIDE = f"{HERO},{BASE},{LIMIT.name}"
 """With whom others are measured."""
@@ -63,7 +64,7 @@ def main(
     ]
     competitors = chosen(peers, also)
     known = facts()
-    found = measure(competitors, workloads, rounds=rounds, timeout_s=timeout_s, enough_s=ENOUGH_S, say=_say)
+    found = measure(competitors, workloads, rounds=rounds, timeout_s=timeout_s, **SHORT, say=_say)
     shown = picture(found, competitors)
     parts = {f"compare-{name}": part for name, part in tables(found, competitors, rounds).items()}
     written = {"measurements": every_round(found)}
@@ -81,7 +82,7 @@ def work(
     """Measure graphs whose nodes do something: 1 ms of work, or 100 KB to take and to give."""
     rounds = rounds or (5 if full else 2)
     competitors, known = chosen(peers, ""), facts()
-    found = measure(competitors, WORK, rounds=rounds, timeout_s=timeout_s, enough_s=ENOUGH_S, say=_say)
+    found = measure(competitors, WORK, rounds=rounds, timeout_s=timeout_s, **SHORT, say=_say)
     made = tables(found, competitors, rounds)
     Report("work", known, {"work": made["headline"]}, {"measurements": every_round(found)}).publish(out, docs)
 
@@ -98,7 +99,7 @@ def beside(
     rounds = rounds or (5 if full else 2)
     competitors, known = chosen(BESIDE, also), facts(PACKAGES)
     sizes = FULL if full else QUICK
-    found = measure(competitors, sizes, rounds=rounds, timeout_s=timeout_s, enough_s=ENOUGH_S, say=_say)
+    found = measure(competitors, sizes, rounds=rounds, timeout_s=timeout_s, **SHORT, say=_say)
     made = tables(found, competitors, rounds)
     parts = {f"others-{name}": made[name] for name in ("times", "cpu", "notes")}
     Report("others", known, parts, {"measurements": every_round(found)}).publish(out, docs)
