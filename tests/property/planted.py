@@ -50,7 +50,7 @@ SCRIPTS = {
     ),
     "a timeout is forgotten": Bug("settle", "outcome.timed_out and 'timed_out' or 'failed'", "'failed'"),
     "a mended failure is kept": Bug("settle", "if record.attempt > 1 then", "if false then"),
-    "a value is lost": Bug("settle", "if outcome.value > 0 then", "if outcome.value > 2 then"),
+    "a value is lost": Bug("settle", "if outcome.value then", "if outcome.value and outcome.value > 2 then"),
     "a repeated call is carried out again": Bug("lib", "if last == number then", "if false then"),
     "a repeated claim gives what is lost": Bug(
         "lib", "if holds(record, claim[3]) then claims", "if record then claims"
