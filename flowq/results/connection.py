@@ -125,7 +125,10 @@ def await_item(client: Redis, key: str, seconds: float) -> None:
         try:
             connection.send_command("BLPOP", key, seconds + 1)  # type: ignore[no-untyped-call]
             if not connection.can_read(timeout=seconds):
-                client.rpush(key, 0)
+                with client.pipeline(transaction=True) as pipe:
+                    pipe.rpush(key, 0)
+                    pipe.expire(key, 1 + int(seconds))  # it may come twice
+                    pipe.execute()
             connection.read_response()
         except BaseException:
             connection.disconnect()  # type: ignore[no-untyped-call] # it may still be waiting

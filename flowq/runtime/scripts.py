@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from copy import copy
 from importlib.resources import files
-from typing import Any, NamedTuple, TypeAlias, TypedDict, cast
+from typing import Any, NamedTuple, NotRequired, TypeAlias, TypedDict, cast
 
 import redis
 
@@ -105,6 +105,9 @@ class OutcomeEntry(TypedDict):
     """In a canvas: its message stood outside of its segment, so that Celery does not go on after it."""
     returns: bool
     """In a canvas: its message comes again by itself when it is to be retried."""
+    kept: NotRequired[str]
+    """The value lies beside the runs under this name. A server that has come back may have lost it, and what it was
+    told last: then the node runs again."""
 
 
 def outcome_entry(run: str, key: str, fence: int, kind: str, **how: Any) -> OutcomeEntry:

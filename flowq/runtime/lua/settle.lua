@@ -2,14 +2,20 @@
 -- Record the outcomes of attempts, release what they decide, and give the drain its next nodes (as claim does).
 -- An outcome: {run, key, fence, kind, value, failure, retry, delay_ms, timed_out, fused, alone, returns}, without those
 -- that say nothing; `value` is the position in ARGV. In a canvas, `alone`: its message stood outside of its segment;
--- `returns`: for a retry, that its message comes again by itself.
+-- `returns`: for a retry, that its message comes again by itself; `kept`: the name of a large value beside the run.
 -- `inline`: the caller can take inline nodes; without a token, it is no drain and takes nothing else. Replay: a fence
 -- holds once. Returns {claims, messages, positions of outcomes that no longer counted, unfinished runs}.
 although_full()
 takes_inline = header.inline
 local stale = {}
+local keys = {}
 for _, outcome in ipairs(header.outcomes) do
   if outcome.fused then fused[outcome.run .. ' ' .. outcome.key] = true end
+  keys[outcome.run] = keys[outcome.run] or {}
+  table.insert(keys[outcome.run], outcome.key)
+end
+for id, its in pairs(keys) do
+  if #its > 1 and is_live(run_of(id)) then read_ahead(run_of(id), its) end
 end
 
 -- A fused node became ready in this very call and was run by this caller already: claim it without a detour.
@@ -46,7 +52,9 @@ for position, outcome in ipairs(header.outcomes) do
   if not valid then
     stale[#stale + 1] = position - 1
   else
-    if outcome.kind == 'completed' then
+    if outcome.kept and call('HEXISTS', key_of('values', run.id), outcome.kept) == 0 then
+      hand_back(run, key, record) -- the server was away since, and has lost it
+    elseif outcome.kind == 'completed' then
       if outcome.value then keep(run, key, ARGV[outcome.value]) end
       if record.attempt > 1 then call('HDEL', run.base .. ':failures', key) end
       settle(run, key, record, 'completed', nil, outcome.alone)
