@@ -53,6 +53,7 @@ class Twin(Faults):
         self.dead: dict[str, tuple[int, type[events.Expire | events.Release]]] = {}
         """Processes that are gone and held claims: when they were taken for dead, and what that is to the claims."""
         self.clock = 0
+        self.losses = 0
         self.fresh: set[tuple[str, Ref]] = set()
         """What has become ready by the last call, other than by being released."""
         self._call("register", worker="w", queues=list(QUEUES), slots=SLOTS)
@@ -114,7 +115,7 @@ class Twin(Faults):
         elif self.dead:
             self._sweep()
         elif work:
-            self._lose(for_sure=True)
+            self._lose()
             self._sweep()
         elif any(self.seen.lists.values()):
             queue = next(queue for (queue, _), entries in self.seen.lists.items() if entries)

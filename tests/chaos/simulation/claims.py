@@ -185,7 +185,7 @@ class Claims(Delivery):
         ready, before = self.lists.get((queue, lane)), len(claims)
         if ready and batch and most > 1:
             slots = sum(self.slots.get(queue, {}).values())
-            most = max(1, min(most, -(-len(ready) // max(1, slots))))
+            most = max(1, most // 8, min(most, -(-len(ready) // max(1, slots))))
         while ready and len(claims) - before < most:
             run, ref = ready.popleft()
             if batch and most > 1 and self._is_alone(run, ref):

@@ -90,13 +90,17 @@ local function together(list, entries, batch)
   return keys
 end
 
+-- So much of a batch is not worth another worker's wake-up.
+local KEEPS = 1 / 8
+
 -- Take up to `most` nodes from a queue's lane; entries of ended runs and of nodes that are no longer ready are dropped.
 -- For a batch, no more than leaves the queue's other slots their share.
 local function take(queue, lane, most, claims)
   if most < 1 then return end
   local list, before, batch = key_of('queue', queue, lane), #claims, header.batch and lane == 'process'
   if most > 1 and batch then
-    most = math.max(1, math.min(most, math.ceil(call('LLEN', list) / math.max(1, slots_of(queue)))))
+    local share = math.ceil(call('LLEN', list) / math.max(1, slots_of(queue)))
+    most = math.max(1, math.floor(most * KEEPS), math.min(most, share))
   end
   for _ = 1, math.ceil(BUDGET / most) do -- a cancelled run may have left more; then this drain ends, and another goes on
     local entries = call('LPOP', list, most - (#claims - before))
