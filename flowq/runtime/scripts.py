@@ -262,7 +262,7 @@ class Scripts:
         listens_ms: int = 0,
     ) -> Next:
         """Record outcomes and take the next nodes; who is no drain (no token) gets inline nodes at most."""
-        outcomes = [{name: said for name, said in outcome.items() if said} for outcome in outcomes]  # type: ignore[misc]
+        outcomes = [{name: said for name, said in outcome.items() if said or name == "fence"} for outcome in outcomes]  # type: ignore[misc]
         claims, messages, stale, unfinished = self._run("settle", locals(), values)
         return Next(_claims(claims), _messages(messages), stale, [run.decode() for run in unfinished])
 
