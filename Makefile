@@ -36,7 +36,7 @@ lint: setup ## Check style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## Compare flowq with hand-written canvases and the limit; growth, scaling (BENCH=--full; BENCH=--help)
+bench: setup ## Measure flowq beside hand-written canvases and the limit; latency, growth, scaling (BENCH=--full; BENCH=--help)
 	$(BIN)/python -m tests.bench $(BENCH)
 
 chaos: setup ## Kill, stop and restart workers and Redis under runs, beside bare Celery (CHAOS_LONG=1: 500 runs; CHAOS=--help)

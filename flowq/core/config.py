@@ -137,6 +137,9 @@ class Settings(BaseSettings):
     after it has told."""
     slice_s: Seconds = 0.2
     """A drain holds its Celery worker for so long, then goes to the back of the queue."""
+    linger_s: Annotated[float, BeforeValidator(_to_seconds), Field(ge=0, le=10)] = 0.02
+    """A drain that finds nothing waits for so long before it gives its Celery worker free: what becomes ready meanwhile
+    begins in a fraction of the time that a message takes."""
     threads: int = Field(default=16, ge=1)
     """How many THREAD nodes one worker process runs at once."""
     transport: Literal["flowq", "celery"] = "flowq"

@@ -16,10 +16,17 @@ from flowq.results.store import DiskStore, MemoryStore, SqliteStore, Store
 
 
 class ResultsManager:
-    """Packs encoded values for the run's state, and unpacks them. Sizes are bytes."""
+    """Packs encoded values for the run's state, and unpacks them. Sizes are bytes.
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    Args:
+        store: where large values go.
+        settings: say what is large.
+        is_beside: the store is the Redis that holds the runs.
+    """
+
+    def __init__(self, store: Store, settings: Settings, *, is_beside: bool = False) -> None:
         self.store = store
+        self._is_beside = is_beside
         self._inline = settings.inline_bytes
         self._compress = settings.compress_bytes
         self._limit = settings.max_value_bytes
@@ -55,6 +62,10 @@ class ResultsManager:
         self.store.put(run_id, _place(reference), packed)
         return REFERENCE + json.dumps(reference).encode()
 
+    def beside(self, packed: bytes) -> str:
+        """Give the name under which a packed value lies beside the runs; empty: it lies elsewhere, or in the run."""
+        return _place(json.loads(packed[1:])) if self._is_beside and packed[:1] == REFERENCE else ""
+
     def remove(self, run_id: str, packed: bytes) -> None:
         """Take back what ``pack`` gave for a value that is kept apart."""
         if packed[:1] == REFERENCE:
@@ -89,7 +100,8 @@ def _place(reference: dict[str, Any]) -> str:
 
 def open_shared(settings: Settings) -> ResultsManager:
     """Open the results that producers and workers share: where the settings say, else the state's Redis."""
-    return ResultsManager(open_store(settings.results_url or settings.redis_url, settings.prefix), settings)
+    url = settings.results_url or settings.redis_url
+    return ResultsManager(open_store(url, settings.prefix), settings, is_beside=url == settings.redis_url)
 
 
 def open_local(settings: Settings) -> ResultsManager:

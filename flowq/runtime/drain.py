@@ -35,7 +35,7 @@ class Drain:
     ) -> None:
         self._worker, self._queue, self._token = worker, queue, token
         settings = worker.settings
-        self._steps = DrainSteps(settings.slice_s, settings.threads, settings.lease_s, closing)
+        self._steps = DrainSteps(settings.slice_s, settings.linger_s, settings.threads, settings.lease_s, closing)
         self._driver = Driver(worker, ClaimRunner(worker, closing=closing), queue, token)
         self._driver.does[asked.StartThread] = self._start_thread
         self._driver.does[asked.AwaitThread] = self._await_thread

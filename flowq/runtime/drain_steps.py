@@ -27,6 +27,7 @@ from flowq.runtime.steps import (
     Claim,
     IsThreads,
     Keeping,
+    Listen,
     Now,
     StartThread,
     Steps,
@@ -45,13 +46,16 @@ class DrainSteps:
 
     Args:
         slice_s: how long it goes on asking for more.
+        linger_s: how long it listens for more after it has found nothing.
         threads: how many THREAD nodes it may run at once.
         patience_s: how long it tries to store what it has when it is to close.
         closing: tells whether its process is to close.
     """
 
-    def __init__(self, slice_s: float, threads: int, patience_s: float, closing: Callable[[], bool]) -> None:
-        self._slice_s, self._most = slice_s, threads
+    def __init__(
+        self, slice_s: float, linger_s: float, threads: int, patience_s: float, closing: Callable[[], bool]
+    ) -> None:
+        self._slice_s, self._linger_s, self._most = slice_s, linger_s, threads
         self._closing = closing
         self._keeping = Keeping(closing, patience_s)
         self._ends = 0.0
@@ -59,6 +63,10 @@ class DrainSteps:
         """What was busy in this drain, beside what the last call was about."""
         self._over = False
         """The last call found nothing while nothing was busy: the drain has ended in the store."""
+        self._listens_s = 0.0
+        """It has not ended then, but listens for its bell for so long."""
+        self._idle_since: float | None = None
+        """When it found nothing first, since it last found something."""
         self.threads = 0
         """Those at work. Whoever drives the steps counts them: up at StartThread, down when one's steps have ended."""
 
@@ -72,8 +80,11 @@ class DrainSteps:
             yield from self._start_threads(following.claims, work)
             if work:
                 following = yield from self._work(work)
-            elif self._over:
+            elif self._over and not self._listens_s:
                 return
+            elif self._over:
+                yield Listen(self._listens_s)
+                following = yield from self._claim()
             else:
                 following = yield from self._look()
 
@@ -101,7 +112,7 @@ class DrainSteps:
     def _work(self, work: Work) -> Steps[Next]:
         """Run the first of the claims, and short ones after it, and settle them; the others wait."""
         _, following = yield from self._keeping.run(work, self._ask)
-        self._over = not work and not self._busy and not following.claims
+        yield from self._found(following, is_busy=bool(work))
         return following
 
     def _look(self) -> Steps[Next]:
@@ -118,17 +129,32 @@ class DrainSteps:
             following: Next = yield Claim(*asked)
         except AWAY as error:  # no threads left: another wake-up comes when the store is back
             logger.warning("the store does not answer (%s): no nodes can be claimed now", error)
-            following = Next([], [])
-        self._over = not self._busy and not following.claims
+            following, self._listens_s = Next([], []), 0.0
+        yield from self._found(following)
         return following
+
+    def _found(self, following: Next, *, is_busy: bool = False) -> Steps[None]:
+        self._over = not is_busy and not self._busy and not following.claims
+        if following.claims:
+            self._idle_since = None
+        elif self._over and self._idle_since is None:
+            self._idle_since = yield Now()
 
     def _ask(self, waiting: int) -> Steps[Asked]:
         is_open = yield from self._open()
         self._busy = waiting + self.threads
         free = max(0, self._most - self.threads)
+        listens_ms = (yield from self._linger()) if is_open and not self._busy else 0
+        self._listens_s = listens_ms / 1000
         most = max(1, min(MOST, int(BATCH_S / max(self._keeping.pace_s, BATCH_S / MOST))))
         process = 0 if waiting else is_open * most
-        return Asked(process, thread=free * is_open, busy=self._busy, batch=True)
+        return Asked(process, thread=free * is_open, busy=self._busy, batch=True, listens_ms=listens_ms)
+
+    def _linger(self) -> Steps[int]:
+        """Give for how many milliseconds it would listen, should it find nothing."""
+        now: float = yield Now()
+        idle_s = 0.0 if self._idle_since is None else now - self._idle_since
+        return max(0, int(1000 * min(self._linger_s - idle_s, self._ends - now)))
 
     def _ask_beside(self, waiting: int) -> Steps[Asked]:
         return Asked(thread=0 if waiting else (yield from self._open()), busy=1)

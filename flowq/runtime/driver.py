@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from flowq.core.types import FlowType
 from flowq.plan import Node
+from flowq.results.connection import await_item
 from flowq.runtime import steps as asked
 from flowq.runtime.runner import ClaimRunner
 from flowq.runtime.scripts import Claimed, Message, Next
@@ -43,6 +44,7 @@ class Driver:
             asked.Hold: self._hold,
             asked.Drop: self._drop,
             asked.Remind: self._remind,
+            asked.Listen: self._listen,
             asked.Now: lambda _: time.monotonic(),
             asked.Pause: lambda request: time.sleep(request.seconds),
             asked.IsThreads: self._is_threads,
@@ -82,6 +84,7 @@ class Driver:
             thread=request.thread,
             busy=request.busy,
             batch=request.batch,
+            listens_ms=request.listens_ms,
         )
 
     def _settle(self, request: asked.Settle) -> Next:
@@ -93,6 +96,7 @@ class Driver:
             thread=request.thread,
             busy=request.busy,
             batch=request.batch,
+            listens_ms=request.listens_ms,
             inline=request.inline,
             outcomes=request.outcomes,
             values=request.values,
@@ -119,6 +123,10 @@ class Driver:
 
     def _remind(self, request: asked.Remind) -> None:
         self._worker.leases.remind(request.seconds)
+
+    def _listen(self, request: asked.Listen) -> None:
+        with suppress(*asked.AWAY):  # the next call will say so
+            await_item(self._worker.state.client, self._worker.state.keys.bell(self._token), request.seconds)
 
     def _is_threads(self, request: asked.IsThreads) -> bool:
         return self._node(request.claim).placement is FlowType.THREAD

@@ -50,6 +50,14 @@ class Keys:
         """A sorted set: drains at work or about to start, by when they are taken for lost (ms)."""
         return f"{self.prefix}:queue:{queue}:drains"
 
+    def idle(self, queue: str) -> str:
+        """A sorted set: drains that found nothing and listen for their bell, by until when (ms)."""
+        return f"{self.prefix}:queue:{queue}:idle"
+
+    def bell(self, token: str) -> str:
+        """A list: not empty, there is something for the drain to do."""
+        return f"{self.prefix}:bell:{token}"
+
     def picks(self, queue: str) -> str:
         """A hash: when a node's own message last came (ms), and the latest due time of those that have come."""
         return f"{self.prefix}:queue:{queue}:picks"

@@ -113,6 +113,7 @@ class ClaimRunner:
             entries.append(_entry(current.claim, current.node, outcome, packed, position))
             entries[-1]["fused"] = current is not attempt
             if packed is not None:
+                entries[-1]["kept"] = self._worker.results.beside(packed)
                 values.append(packed)
                 todo.extend(self._fused(current, outcome.value or b""))
         if first is None:

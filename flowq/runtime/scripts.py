@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from copy import copy
 from importlib.resources import files
-from typing import Any, NamedTuple, TypeAlias, TypedDict, cast
+from typing import Any, NamedTuple, NotRequired, TypeAlias, TypedDict, cast
 
 import redis
 
@@ -106,6 +106,9 @@ class OutcomeEntry(TypedDict):
     """In a canvas: its message stood outside of its segment, so that Celery does not go on after it."""
     returns: bool
     """In a canvas: its message comes again by itself when it is to be retried."""
+    kept: NotRequired[str]
+    """The value lies beside the runs under this name. A server that has come back may have lost it, and what it was
+    told last: then the node runs again."""
 
 
 def outcome_entry(run: str, key: str, fence: int, kind: str, **how: Any) -> OutcomeEntry:
@@ -229,9 +232,18 @@ class Scripts:
         return [reply if isinstance(reply, StateError) else _submitted(reply) for reply in replies]
 
     def claim(
-        self, *, worker: str, token: str, queue: str, process: int, thread: int, busy: int, batch: bool = False
+        self,
+        *,
+        worker: str,
+        token: str,
+        queue: str,
+        process: int,
+        thread: int,
+        busy: int,
+        batch: bool = False,
+        listens_ms: int = 0,
     ) -> Next:
-        """Take ready nodes; with nothing to take and nothing ``busy``, the drain has ended."""
+        """Take ready nodes; with nothing to take and nothing ``busy``, the drain has ended (or listens for so long)."""
         claims, messages = self._run("claim", locals())
         return Next(_claims(claims), _messages(messages))
 
@@ -253,8 +265,10 @@ class Scripts:
         thread: int = 0,
         busy: int = 0,
         batch: bool = False,
+        listens_ms: int = 0,
     ) -> Next:
         """Record outcomes and take the next nodes; who is no drain (no token) gets inline nodes at most."""
+        outcomes = [{name: said for name, said in outcome.items() if said or name == "fence"} for outcome in outcomes]  # type: ignore[misc]
         claims, messages, stale, unfinished = self._run("settle", locals(), values)
         return Next(_claims(claims), _messages(messages), stale, [run.decode() for run in unfinished])
 

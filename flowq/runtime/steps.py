@@ -51,6 +51,7 @@ class Claim(NamedTuple):
     thread: int
     busy: int
     batch: bool = False
+    listens_ms: int = 0
 
 
 class Settle(NamedTuple):
@@ -63,6 +64,7 @@ class Settle(NamedTuple):
     thread: int = 0
     busy: int = 0
     batch: bool = False
+    listens_ms: int = 0
 
 
 class Advance(NamedTuple):
@@ -110,6 +112,12 @@ class Remind(NamedTuple):
     seconds: float
 
 
+class Listen(NamedTuple):
+    """Wait until the drain's bell rings, at most so long."""
+
+    seconds: float
+
+
 class Now(NamedTuple):
     """Read this process's clock: seconds, from any moment on."""
 
@@ -148,6 +156,7 @@ Request: TypeAlias = (
     | Hold
     | Drop
     | Remind
+    | Listen
     | Now
     | Pause
     | IsThreads
@@ -169,6 +178,8 @@ class Asked(NamedTuple):
     busy: int = 0
     batch: bool = False
     """The PROCESS nodes are run one after the other, and stored together if they are short."""
+    listens_ms: int = 0
+    """With nothing to take, the drain does not end, but listens for its bell for so long."""
 
 
 Ask: TypeAlias = Callable[[int], Steps[Asked]]

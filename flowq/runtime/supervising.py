@@ -32,7 +32,8 @@ def supervisor_of(processes: Processes, pool: Any, beacon: Beacon) -> Supervisor
 
     return Supervisor(
         processes.board,
-        lambda: pool.num_processes if has_children else 0,
+        # Celery takes its pool away while it stops it.
+        lambda: pool.num_processes if has_children and pool._pool is not None else 0,
         process.state.scripts,
         process.send,
         process.give_up,

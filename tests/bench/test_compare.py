@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -22,9 +22,18 @@ from tests.bench.compare.measure import Measurement, WrongResult, measure
 from tests.bench.compare.others.huey_peer import HueyPeer
 from tests.bench.compare.peer import Job, Laps, NotExpressible, Peer
 from tests.bench.compare.picture import picture
-from tests.bench.compare.report import cpu_ms_per_node, latencies, ms_per_node, notes, ratios, table, write_json
+from tests.bench.compare.report import (
+    cpu_ms_per_node,
+    every_round,
+    headline,
+    latencies,
+    ms_per_node,
+    notes,
+    ratios,
+    table,
+)
 from tests.bench.compare.shapes import Chains, Diamonds, FanIn, Independent, Layered, Shape, Tree
-from tests.bench.compare.workloads import FULL, QUICK, Workload
+from tests.bench.compare.workloads import FULL, QUICK, WORK, Workload
 
 TINY = (
     Workload("W1", "3 chains of 4", Chains(4, 3), times=2),
@@ -127,12 +136,19 @@ def test_the_picture_is_drawn_of_what_there_is(found: list[Measurement]):
     assert len(bars) == 1 + len(PEERS) + len(PEERS) * len(TINY), "background, legend and a bar for each figure"
 
 
-def test_json_has_every_round(found: list[Measurement], tmp_path: Path):
-    write_json(tmp_path / "found.json", {"machine": "one"}, found)
-    read = json.loads((tmp_path / "found.json").read_text())
-    assert read["facts"] == {"machine": "one"}
-    assert len(read["measurements"]) == len(found)
-    assert all(("run_p99_ms" in one) == (one["title"] == "30 diamonds at once") for one in read["measurements"])
+def test_the_headline_has_the_ratios(found: list[Measurement]):
+    _, _, *rows = headline(found, "flowq-pull", "celery-tuned", "limit").splitlines()
+    assert rows[0].startswith("| W1 3 chains of 4 | ")
+    for row in rows:
+        own, canvas, faster, least, above = map(float, row.strip(" |").split(" | ")[1:])
+        assert faster == pytest.approx(canvas / own, rel=0.1, abs=0.1)
+        assert above == pytest.approx(own / least, rel=0.1, abs=0.1)
+
+
+def test_json_has_every_round(found: list[Measurement]):
+    read = json.loads(json.dumps(every_round(found)))
+    assert len(read) == len(found)
+    assert all(("run_p99_ms" in one) == (one["title"] == "30 diamonds at once") for one in read)
 
 
 def test_a_wrong_result_is_an_error():
@@ -146,6 +162,15 @@ def test_what_fails_is_told_and_not_tried_again():
     assert [measurement.failed for measurement in found] == ["failed (0.1 s)"]
     assert peer.starts == 2, "what it left undone must not disturb the next run"
     assert "| W2 fan-in | failed (0.1 s) |" in table(found, [peer], "idle", ms_per_node)
+
+
+def test_what_takes_long_is_measured_in_fewer_rounds():
+    peer, quick, slow = Idle(*[[45], [6]] * 3), Workload("W2", "fan-in", FanIn(10)), Workload("W5", "tree", Tree(4))
+    found = measure([peer], [quick, slow], rounds=3, timeout_s=1, enough_s=0)
+    assert [(one.round, one.workload) for one in found] == [(0, quick), (0, slow)]
+    assert len(measure([Idle(*[[45]] * 3)], [quick], rounds=3, timeout_s=1, enough_s=0, always=["idle"])) == 3
+    again = [*found, *(replace(found[0], round=number) for number in (1, 2))]
+    assert "- In fewer rounds, as each takes long: idle on W5 tree (1)." in notes(again, [peer])
 
 
 def test_an_error_is_told_and_so_is_what_cannot_be_said():
@@ -188,10 +213,10 @@ def test_every_other_peer_says_what_it_lacks():
     for name, peer in others().items():
         assert name == peer.name
         assert name not in {usual.name for usual in USUAL}
-        assert peer.missing() == "" or peer.missing().startswith("pip install ")
+        assert peer.missing() == "" or peer.missing().startswith(("pip install ", "npm install "))
 
 
-@pytest.mark.parametrize("workload", [*QUICK, *FULL], ids=lambda workload: workload.title)
+@pytest.mark.parametrize("workload", [*QUICK, *FULL, *WORK], ids=lambda workload: workload.title)
 def test_shapes_say_what_comes_of_them(workload: Workload):
     """By rules of their own: a shape's own rule would confirm itself."""
     match workload.shape:
@@ -203,6 +228,8 @@ def test_shapes_say_what_comes_of_them(workload: Workload):
             upstreams = workload.shape.upstreams
             assert len(upstreams) == layers * width
             assert all(1 <= len(found) <= 5 for found in upstreams[width:])
+            below = {upstream for own in upstreams for upstream in own}
+            assert len(workload.shape.expected) == len(upstreams) - len(below), "every sink's value, and no other"
             assert all(
                 0 < number // width - upstream // width <= 3 for number, own in enumerate(upstreams) for upstream in own
             )

@@ -1,4 +1,4 @@
-"""The harness of scaling: schedules, graphs and hops. No figure is asserted."""
+"""The harness of scaling: schedules and graphs. No figure is asserted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from tests.bench.compare.shapes import Sleeping
 from tests.bench.scaling.graphs import SHORTEST_MS, from_wfformat, own
-from tests.bench.scaling.hops import Mark, along, between, chain_of, forks_of
 from tests.bench.scaling.schedule import list_schedule, lower_bound
 
 DIAMOND = [[], [0], [0], [1, 2]]
@@ -55,17 +54,3 @@ def test_a_workflow_is_read_with_its_run_times_scaled():
 
 def test_sleeping_graphs_end_where_nothing_follows():
     assert Sleeping(((), (0,), (0,), (1,)), (1, 1, 1, 1)).expected == [2, 3]
-
-
-def test_hops_are_told_from_marks():
-    marks: list[Mark] = [(0, 1, 1), (1.5, 2, 1), (4, 5, 2)]
-    assert along(marks) == [0.5, 2]
-    assert between(marks) == ([3], 0)
-    assert between([(0, 1, 1), (1.5, 2, 1), (4, 5, 1)]) == ([], 1)
-
-
-@pytest.mark.parametrize(("made", "count"), [(chain_of(3), 3), (forks_of(2), 6)], ids=["chain", "forks"])
-def test_flows_of_marks_give_one_for_each_node(made: Any, count: int):
-    found = made.run().output
-    assert len(found) == count == len(made.plan()) - 1  # that gathers them
-    assert all(began <= ended for began, ended, _ in found)

@@ -110,7 +110,7 @@ class Seen:
     """Who holds a lease."""
     timers: dict[str, float]
     drains: dict[str, int]
-    """By queue."""
+    """By queue: those at work, or told to be."""
     open: set[str]
     """The runs that count as open."""
     letters: set[str]
@@ -138,6 +138,7 @@ def look(calls: Calls, runs: dict[str, Plan], queues: Sequence[str], holders: Se
         pipe.zrange(keys.timers, 0, -1, withscores=True)
         for queue in queues:
             pipe.zcard(keys.drains(queue))
+            pipe.zcard(keys.idle(queue))
         pipe.smembers(keys.open)
         pipe.zrange(keys.dead, 0, -1)
         replies = iter(pipe.execute())
@@ -150,7 +151,7 @@ def look(calls: Calls, runs: dict[str, Plan], queues: Sequence[str], holders: Se
             assert lease.decode() not in leases, f"two processes hold {lease}"
             leases[lease.decode()], held_by[lease.decode()] = made, holder
     timers = {member.decode(): score for member, score in next(replies)}
-    drains = {queue: next(replies) for queue in queues}
+    drains = {queue: next(replies) - next(replies) for queue in queues}
     is_open, letters = ({member.decode() for member in next(replies)} for _ in range(2))
     return Seen(seen, lists, leases, held_by, timers, drains, is_open, letters)
 

@@ -53,6 +53,7 @@ class Twin(Faults):
         self.dead: dict[str, tuple[int, type[events.Expire | events.Release]]] = {}
         """Processes that are gone and held claims: when they were taken for dead, and what that is to the claims."""
         self.clock = 0
+        self.losses = 0
         self.fresh: set[tuple[str, Ref]] = set()
         """What has become ready by the last call, other than by being released."""
         self._call("register", worker="w", queues=list(QUEUES), slots=SLOTS)
@@ -114,7 +115,7 @@ class Twin(Faults):
         elif self.dead:
             self._sweep()
         elif work:
-            self._lose(for_sure=True)
+            self._lose()
             self._sweep()
         elif any(self.seen.lists.values()):
             queue = next(queue for (queue, _), entries in self.seen.lists.items() if entries)
@@ -199,6 +200,9 @@ class Twin(Faults):
     def _stale_outcome(self) -> OutcomeEntry:
         """Give an outcome that nobody may record: too late, of somebody else's attempt, of no node at all."""
         run = one_of(self.choose, list(self.runs.values()))
+        ready = [ref for ref, node in run.state.nodes.items() if node.status is NodeStatus.READY and ref.item < 0]
+        if ready and self.choose(4) == 1:  # as if this caller had run it after its upstream: it is anybody's
+            return outcome_of(run.id, one_of(self.choose, ready), 0, Ending.SKIPPED, 0, fused=True)
         maps = [ref for ref in run.held if run.is_map(ref)]
         ref = one_of(self.choose, [Ref(len(run.plan)), Ref(0, 99), *run.state.nodes, *run.held, *maps])
         ending = one_of(self.choose, ENDINGS)
@@ -388,15 +392,8 @@ class Twin(Faults):
         tokens = [token for token in self.tokens if queue in (None, token.queue)]
         wake = one_of(self.choose, tokens[::-1][:6])
         lanes = {lane: (self.choose(3) + 1) % 3 for lane in LANES}
-        batch = lanes["process"] != lanes["thread"]
-        return {
-            "worker": "w",
-            "token": wake.token,
-            "queue": wake.queue,
-            **lanes,
-            "busy": self.choose(2),
-            "batch": batch,
-        }
+        how = {"batch": lanes["process"] != lanes["thread"], "listens_ms": 3_600_000 if lanes["thread"] == 2 else 0}
+        return {"worker": "w", "token": wake.token, "queue": wake.queue, **lanes, "busy": self.choose(2), **how}
 
     def _own(self) -> list[Claimed]:
         """Give the claims that the calling process holds."""

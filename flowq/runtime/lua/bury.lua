@@ -6,6 +6,7 @@ although_full()
 for _, entry in ipairs(header.tokens) do
   local queue, token = string.match(entry, '^(%S+) (%S+)$')
   call('ZREM', key_of('queue', queue, 'drains'), token)
+  call('ZREM', key_of('queue', queue, 'idle'), token)
   touched[queue] = true
 end
 local left = TAKEN

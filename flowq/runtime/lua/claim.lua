@@ -1,6 +1,7 @@
--- claim: worker token queue process thread busy batch
+-- claim: worker token queue process thread busy batch listens_ms
 -- Take ready nodes of a queue for a drain: up to `process` and `thread` of each lane. `busy`: attempts that the drain is
--- running already; without any, finding nothing ends the drain. `batch`: they run one after the
--- other. Returns {claims, wake-ups}.
+-- running already; without any, finding nothing ends the drain, or has it listen for `listens_ms`. `batch`: they run one
+-- after the other. Returns {claims, wake-ups}.
+call('ZREM', key_of('queue', header.queue, 'idle'), header.token)
 local claims = next_claims()
 return {claims, wake_ups()}

@@ -1,15 +1,21 @@
--- settle: worker token queue process thread busy batch inline outcomes
+-- settle: worker token queue process thread busy batch listens_ms inline outcomes
 -- Record the outcomes of attempts, release what they decide, and give the drain its next nodes (as claim does).
--- An outcome: {run, key, fence, kind, value, failure, retry, delay_ms, timed_out, fused, alone, returns}; `value` is the
--- position in ARGV. In a canvas, `alone`: its message stood outside of its segment; `returns`: for a retry, that its
--- message comes again by itself.
+-- An outcome: {run, key, fence, kind, value, failure, retry, delay_ms, timed_out, fused, alone, returns}, without those
+-- that say nothing; `value` is the position in ARGV. In a canvas, `alone`: its message stood outside of its segment;
+-- `returns`: for a retry, that its message comes again by itself; `kept`: the name of a large value beside the run.
 -- `inline`: the caller can take inline nodes; without a token, it is no drain and takes nothing else. Replay: a fence
 -- holds once. Returns {claims, messages, positions of outcomes that no longer counted, unfinished runs}.
 although_full()
 takes_inline = header.inline
 local stale = {}
+local keys = {}
 for _, outcome in ipairs(header.outcomes) do
   if outcome.fused then fused[outcome.run .. ' ' .. outcome.key] = true end
+  keys[outcome.run] = keys[outcome.run] or {}
+  table.insert(keys[outcome.run], outcome.key)
+end
+for id, its in pairs(keys) do
+  if #its > 1 and is_live(run_of(id)) then read_ahead(run_of(id), its) end
 end
 
 -- A fused node became ready in this very call and was run by this caller already: claim it without a detour.
@@ -46,8 +52,10 @@ for position, outcome in ipairs(header.outcomes) do
   if not valid then
     stale[#stale + 1] = position - 1
   else
-    if outcome.kind == 'completed' then
-      if outcome.value > 0 then keep(run, key, ARGV[outcome.value]) end
+    if outcome.kept and call('HEXISTS', key_of('values', run.id), outcome.kept) == 0 then
+      hand_back(run, key, record) -- the server was away since, and has lost it
+    elseif outcome.kind == 'completed' then
+      if outcome.value then keep(run, key, ARGV[outcome.value]) end
       if record.attempt > 1 then call('HDEL', run.base .. ':failures', key) end
       settle(run, key, record, 'completed', nil, outcome.alone)
     elseif outcome.kind == 'skipped' then
@@ -60,16 +68,16 @@ for position, outcome in ipairs(header.outcomes) do
       write(run, key, record)
       call('ZADD', key_of('timers'), now + UNKNOWN_PAUSE, run.id .. ' ' .. key .. ' again')
     else
-      call('HSET', run.base .. ':failures', key, outcome.failure)
+      call('HSET', run.base .. ':failures', key, outcome.failure or '')
       if outcome.retry and record.attempt - record.crashes < row_of(run, node)[4] then
         record.status, record.fence = 'pending', 0
         call('HDEL', run.base, 'unknown:' .. key)
         write(run, key, record)
         announce(run, key, record)
         if outcome.returns then
-          expect(run, key, outcome.delay_ms)
+          expect(run, key, outcome.delay_ms or 0)
         else
-          call('ZADD', key_of('timers'), now + outcome.delay_ms, run.id .. ' ' .. key .. ' ' .. record.attempt)
+          call('ZADD', key_of('timers'), now + (outcome.delay_ms or 0), run.id .. ' ' .. key .. ' ' .. record.attempt)
         end
       else
         if outcome.kind == 'unknown' then keep_letter(run, key) end

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
 import string
 import time
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
-Work: TypeAlias = Literal["", "spin", "nap", "heavy"]
-"""What a body does besides: nothing, 1 ms of processor time, 10 ms of sleep, or 100 KB to take and to give."""
+Work: TypeAlias = Literal["", "spin", "nap", "heavy", "mark"]
+"""What a body does besides: nothing, 1 ms of processor time, 10 ms of sleep, 100 KB to take and to give, or marks."""
+
+Mark: TypeAlias = list[float]
+"""When a body began and ended, by the clock that all processes of a machine share, and in which process it ran."""
 
 MODULO = 1_000_003
 """Values of layered graphs stay below it."""
@@ -79,6 +83,21 @@ def heavy_total(numbers: list[str]) -> str:
     return heavy(sum(map(number_of, numbers)))
 
 
+def mark_inc(x: list[Mark], by: int = 0) -> list[Mark]:
+    """Add a mark to those before; if a number is given, after 10 ms of sleep: nodes side by side take two workers."""
+    began = time.monotonic()
+    if by:
+        time.sleep(NAP_S)
+    return [*x, [began, time.monotonic(), os.getpid()]]
+
+
+def mark_total(numbers: list[list[Mark]]) -> list[Mark]:
+    """Give the marks that lead to a fork, one of each side, and an own one."""
+    began = time.monotonic()
+    sides = [marks[-1] for marks in numbers]
+    return [*numbers[0][:-1], *sides, [began, time.monotonic(), os.getpid()]]
+
+
 def heavy(number: int) -> str:
     """Give a number as a text of 100 KB."""
     return f"{number:0{DIGITS}d}{_FILLER}"
@@ -106,6 +125,7 @@ BODIES: dict[str, Callable[..., Any]] = {
         *(spin_inc, spin_one, spin_total),
         *(nap_one, depth),
         *(heavy_inc, heavy_one, heavy_total),
+        *(mark_inc, mark_total),
     )
 }
 

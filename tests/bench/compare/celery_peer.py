@@ -39,6 +39,8 @@ class CeleryPeer(ServedPeer):
         super().stop()
 
     def tidy(self) -> None:
+        for waited in self.app.backend._pending_results:  # among them those that nobody ever waits for
+            waited.clear()
         kept = list(self.client.scan_iter("celery-task-meta-*", count=1000))
         if kept:
             self.client.unlink(*kept)
@@ -68,7 +70,7 @@ class CeleryPeer(ServedPeer):
             case Tree():
                 return [self.tree(shape.leaves)]
             case Diamonds():
-                return [self.diamond(number) for number in range(shape.count)]
+                return [self.diamond(shape, *given) for given in inputs_of(shape)]
             case Sleeping():
                 raise NotExpressible  # as a canvas: it may be any graph
 
@@ -91,10 +93,11 @@ class CeleryPeer(ServedPeer):
         return group([self.task(body, number) for number in range(nodes)], app=self.app)
 
     def layered(self, shape: Layered) -> Any:
-        """Nest chords: each layer's waits for the whole layer before."""
-        following = self.task("last")
+        """Nest chords: each layer's waits for the whole layer before, and its messages hold all layers after it."""
+        places = {number: place for place, number in enumerate(celery_app.names_of(shape, shape.layers))}
+        following = self.task("last", [places[sink] for sink in shape.sinks])
         for index in reversed(range(shape.layers)):
-            header = celery_app.layer_of(self.app, shape.layers, shape.width, shape.seed, index)
+            header = celery_app.layer_of(self.app, shape, index)
             if index == 0:
                 for task in header:
                     task.args = ([], *task.args)
@@ -107,9 +110,10 @@ class CeleryPeer(ServedPeer):
             row = [self.chord(row[i : i + 2], self.inner("total")) for i in range(0, len(row), 2)]
         return self.chord(row, self.task("total"))
 
-    def diamond(self, number: int) -> Any:
-        middle = group([self.inner("inc", by) for by in (1, 2, 3)], app=self.app)
-        return chain(self.inner("inc", number), middle, self.task("total"), app=self.app)
+    def diamond(self, shape: Diamonds, given: Any) -> Any:
+        inc, total = named("inc", shape.work), named("total", shape.work)
+        middle = group([self.inner(inc, by) for by in (1, 2, 3)], app=self.app)
+        return chain(self.inner(inc, given), middle, self.task(total), app=self.app)
 
 
 class TunedCeleryPeer(CeleryPeer):

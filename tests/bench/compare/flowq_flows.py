@@ -43,7 +43,7 @@ def flow_of(shape: Shape) -> FunctionFlow[..., Any]:
                 values: list[int] = []
                 for number, upstreams in enumerate(shape.upstreams):
                     values.append(value([values[upstream] for upstream in upstreams], number))
-                return values[-shape.width :]
+                return [values[sink] for sink in shape.sinks]
         case Tree(leaves):
 
             @flow(name="tree")
@@ -53,9 +53,10 @@ def flow_of(shape: Shape) -> FunctionFlow[..., Any]:
                     row = [total(row[i : i + 2]) for i in range(0, len(row), 2)]
                 return row[0]
         case Diamonds():
+            inc, total = TASKS[named("inc", shape.work)], TASKS[named("total", shape.work)]
 
             @flow(name="diamond")
-            def made(x: int) -> Any:
+            def made(x: Any) -> Any:
                 a = inc(x)
                 return total([inc(a, by) for by in (1, 2, 3)])
         case Sleeping(upstreams, naps_ms):

@@ -45,7 +45,7 @@ def graph_of(shape: Shape) -> Graph:
             return Graph(_ones(nodes, work), range(nodes))
         case Layered():
             made = [Node("value", upstreams, (number,)) for number, upstreams in enumerate(shape.upstreams)]
-            return Graph(made, range(len(made) - shape.width, len(made)))
+            return Graph(made, shape.sinks)
         case Tree(leaves):
             made, row = _ones(leaves, ""), list(range(leaves))
             while len(row) > 1:
@@ -53,9 +53,10 @@ def graph_of(shape: Shape) -> Graph:
                 row = list(range(len(made), len(made) + len(pairs)))
                 made += [Node("total", pair) for pair in pairs]
             return Graph(made, row)
-        case Diamonds():
-            middle = [Node("inc", [0], (by,)) for by in (1, 2, 3)]
-            return Graph([Node("inc", [INPUT]), *middle, Node("total", [1, 2, 3])], [4])
+        case Diamonds(_, work):
+            body = named("inc", work)
+            middle = [Node(body, [0], (by,)) for by in (1, 2, 3)]
+            return Graph([Node(body, [INPUT]), *middle, Node(named("total", work), [1, 2, 3])], [4])
         case Sleeping(upstreams, naps_ms):
             naps = zip(upstreams, naps_ms, strict=True)
             return Graph([Node("depth", before, (ms,)) for before, ms in naps], shape.sinks)
@@ -65,9 +66,9 @@ def inputs_of(shape: Shape) -> list[tuple[Any, ...]]:
     """Give the arguments of each run that the shape is."""
     match shape:
         case Chains():
-            return [(heavy(0) if shape.work == "heavy" else 0,)] * shape.count
+            return [(_first(shape.work),)] * shape.count
         case Diamonds():
-            return [(number,) for number in range(shape.count)]
+            return [([],) if shape.work == "mark" else (number,) for number in range(shape.count)]
         case _:
             return [()]
 
@@ -78,6 +79,16 @@ def call(body: str, values: list[Any], constants: Sequence[int]) -> Any:
     if kind == "one":
         return BODIES[body](*constants)
     return BODIES[body](values[0] if kind == "inc" else values, *constants)
+
+
+def _first(work: Work) -> Any:
+    match work:
+        case "heavy":
+            return heavy(0)
+        case "mark":
+            return []
+        case _:
+            return 0
 
 
 def _ones(count: int, work: Work) -> list[Node]:

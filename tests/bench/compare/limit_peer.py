@@ -41,7 +41,9 @@ class LimitPeer(ServedPeer):
         def run(laps: Laps) -> list[Any]:
             self._send("HSET", plan, rows)
             for given in inputs:
-                self._submit(f"{plan}.{laps.begin()}", plan, roots, given)
+                number = laps.begin()
+                self._submit(f"{plan}.{number}", plan, roots, given)
+                laps.submitted(number)
             found: dict[int, Any] = {}
             for _ in inputs:
                 _, item = self.client.execute_command("BLPOP", f"done:{plan}", 0)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -46,26 +48,36 @@ def measure(
     *,
     rounds: int,
     timeout_s: float,
+    enough_s: float = math.inf,
+    always: Collection[str] = (),
     say: Callable[[Measurement], None] = lambda _: None,
 ) -> list[Measurement]:
-    """Measure everything. What has failed once is not tried again: it would only fail once more.
+    """Measure everything; a workload that has taken a peer ``enough_s`` in all is left out of its further rounds.
+
+    That holds for all but the peers that ``always`` names.
+
+    What has failed once is not tried again: it would only fail once more.
 
     Raises:
         WrongResult: a peer has computed something else.
     """
     found: list[Measurement] = []
-    failed: set[tuple[str, Workload]] = set()
-    with _started(peers):
+    done: set[tuple[str, Workload]] = set()
+    spent_s: dict[tuple[str, Workload], float] = defaultdict(float)
+    with _started(peers), _all_looked_at_again():
         for number in range(rounds):
             for workload in workloads:
+                gc.unfreeze()
                 shift = number % len(peers)  # nobody is always the first, or always after the same one
                 for peer in (*peers[shift:], *peers[:shift]):
-                    if (peer.name, workload) in failed:
+                    cell = (peer.name, workload)
+                    if cell in done:
                         continue
                     found.append(_run(peer, workload, number, timeout_s))
                     say(found[-1])
-                    if found[-1].failed:
-                        failed.add((peer.name, workload))
+                    spent_s[cell] += sum(found[-1].seconds)
+                    if found[-1].failed or (spent_s[cell] > enough_s and peer.name not in always):
+                        done.add(cell)
     return found
 
 
@@ -78,7 +90,8 @@ def _run(peer: Peer, workload: Workload, number: int, timeout_s: float) -> Measu
             peer.warm_up()
         for _ in range(workload.times):
             job = peer.prepare(workload.shape)
-            with _no_old_garbage(), _at_most(timeout_s):
+            _set_aside()
+            with _at_most(timeout_s):
                 cpu, began = peer.cpu_s(), time.perf_counter()
                 result = job(laps)
                 seconds.append(time.perf_counter() - began)
@@ -141,11 +154,14 @@ def _started(peers: Sequence[Peer]) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _no_old_garbage() -> Iterator[None]:
-    """Have the collector look only at what is made from here on: it is not to pay for what others left."""
+def _set_aside() -> None:
+    """Have the collector look only at what is made from here on: nobody is to pay for what others left."""
     gc.collect()
     gc.freeze()
+
+
+@contextmanager
+def _all_looked_at_again() -> Iterator[None]:
     try:
         yield
     finally:

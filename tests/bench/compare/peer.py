@@ -23,25 +23,38 @@ READY = "bench:ready"
 
 
 class Laps:
-    """When each run of a job was begun, and when its result was in the producer's hands."""
+    """When each run of a job was begun, when it was submitted, and when its result was in the producer's hands.
+
+    By the clock that all processes of a machine share.
+    """
 
     def __init__(self) -> None:
-        self._begun: list[float] = []
+        self.begun: list[float] = []
+        self._submitted: dict[int, float] = {}
         self._read: dict[int, float] = {}
 
     def begin(self) -> int:
         """Note that a run begins; gives its number."""
-        self._begun.append(time.perf_counter())
-        return len(self._begun) - 1
+        self.begun.append(time.monotonic())
+        return len(self.begun) - 1
+
+    def submitted(self, number: int) -> None:
+        """Note that the producer may go on: the run is on its way."""
+        self._submitted[number] = time.monotonic()
 
     def end(self, number: int) -> None:
         """Note that the result of a run is there."""
-        self._read[number] = time.perf_counter()
+        self._read[number] = time.monotonic()
 
     @property
     def seconds(self) -> list[float]:
-        """Between the two, for each run."""
-        return [self._read[number] - begun for number, begun in enumerate(self._begun)]
+        """From the begin to the result, for each run."""
+        return [self._read[number] - begun for number, begun in enumerate(self.begun)]
+
+    @property
+    def submits(self) -> list[float]:
+        """From the begin until the producer could go on, for each run."""
+        return [self._submitted[number] - begun for number, begun in enumerate(self.begun)]
 
 
 Job: TypeAlias = Callable[[Laps], list[Any]]
@@ -161,8 +174,10 @@ def one_by_one(starts: Sequence[Start]) -> Job:
     """Give the job that starts all runs, then waits for them in the same order."""
 
     def run(laps: Laps) -> list[Any]:
-        waits = [(laps.begin(), start()) for start in starts]
-        found = []
+        waits, found = [], []
+        for start in starts:
+            waits.append((laps.begin(), start()))
+            laps.submitted(waits[-1][0])
         for number, wait in waits:
             found.append(wait())
             laps.end(number)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
+from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, TypeAlias
 
@@ -25,15 +24,16 @@ MANY = 30
 """Runs of a measurement whose latencies are worth a median and a 99th percentile."""
 
 
-def facts() -> dict[str, str]:
-    """Give what the figures depend on besides the code."""
+def facts(further: Sequence[str] = ()) -> dict[str, str]:
+    """Give what the figures depend on besides the code; of further packages those that are installed."""
     with EmbeddedServer(appendonly=False) as server:
         found = {
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             "load average before": f"{os.getloadavg()[0]:.1f}",
             "server": server.version,
         }
-    return found | {"Python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
+    there = [package for package in further if _version(package) != "none"]
+    return found | {"Python": platform.python_version()} | {name: _version(name) for name in (*PACKAGES, *there)}
 
 
 def ms_per_node(measurement: Measurement) -> float:
@@ -83,6 +83,20 @@ def latencies(found: Sequence[Measurement], peers: Sequence[Peer]) -> str:
     return markdown(rows) if kept else ""
 
 
+def headline(found: Sequence[Measurement], own: str, base: str, limit: str) -> str:
+    """Give a peer beside the one that it is to beat and the one that nobody can: times per node, and their ratios."""
+    rows = [["", "flowq, ms per node", "tuned canvas", "times as fast", "limit", "times the limit's time"]]
+    rows.append(["---", *("---:" for _ in rows[0][1:])])
+    for workload in workloads_of(found):
+        values = [of(found, workload, name, ms_per_node) for name in (own, base, limit)]
+        mine, canvas, least = values
+        cells = [value if isinstance(value, str) else f"{value:.3f}" for value in values]
+        faster = f"{canvas / mine:.1f}" if isinstance(canvas, float) and isinstance(mine, float) else "–"
+        above = f"{mine / least:.1f}" if isinstance(least, float) and isinstance(mine, float) else "–"
+        rows.append([_name(workload), cells[0], cells[1], faster, cells[2], above])
+    return markdown(rows)
+
+
 def of(found: Sequence[Measurement], workload: Workload, peer: str, figure: Figure) -> float | str:
     """Give the median of a peer's rounds; or why there is none."""
     own = [measurement for measurement in found if (measurement.workload, measurement.peer) == (workload, peer)]
@@ -94,8 +108,18 @@ def of(found: Sequence[Measurement], workload: Workload, peer: str, figure: Figu
 
 def notes(found: Sequence[Measurement], peers: Sequence[Peer]) -> str:
     """Give what a reader must know to compare fairly."""
+    times = Counter((measurement.peer, measurement.workload) for measurement in found if not measurement.failed)
+    most = max(times.values(), default=0)
+    fewer = [
+        f"{peer.title} on {workload.key} {workload.title} ({count})"
+        for peer in peers
+        for workload in workloads_of(found)
+        if 0 < (count := times[peer.name, workload]) < most
+    ]
     lines = [f"- {peer.title}: {peer.note}." for peer in peers if peer.note]
     lines += [f"- \\* {workload.title}: {workload.note}" for workload in workloads_of(found) if workload.note]
+    if fewer:
+        lines.append(f"- In fewer rounds, as each takes long: {', '.join(fewer)}.")
     return "\n".join(lines)
 
 
@@ -103,9 +127,9 @@ def workloads_of(found: Sequence[Measurement]) -> list[Workload]:
     return list(dict.fromkeys(measurement.workload for measurement in found))
 
 
-def write_json(path: Path, known: dict[str, str], found: Sequence[Measurement]) -> None:
-    """Write every round's figures."""
-    measurements = [
+def every_round(found: Sequence[Measurement]) -> list[dict[str, Any]]:
+    """Give every round's figures, for JSON."""
+    return [
         {
             "round": measurement.round,
             "workload": measurement.workload.key,
@@ -119,7 +143,6 @@ def write_json(path: Path, known: dict[str, str], found: Sequence[Measurement]) 
         | _latencies(measurement)
         for measurement in found
     ]
-    path.write_text(json.dumps({"facts": known, "measurements": measurements}, indent=1) + "\n")
 
 
 def _latencies(measurement: Measurement) -> dict[str, Any]:
@@ -138,10 +161,14 @@ def _table(
     rows = [["", *(peer.title for peer in peers)], ["---", *("---:" for _ in peers)]]
     for workload in workloads_of(found):
         to = of(found, workload, base, figure)
-        star = " \\*" if workload.note else ""
         cells = [cell(of(found, workload, peer.name, figure), to) for peer in peers]
-        rows.append([f"{workload.key} {workload.title}{star}", *cells])
+        rows.append([_name(workload), *cells])
     return markdown(rows)
+
+
+def _name(workload: Workload) -> str:
+    star = " \\*" if workload.note else ""
+    return f"{workload.key} {workload.title}{star}"
 
 
 def _pair(half: float | str, end: float | str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TypeAlias
@@ -60,9 +61,10 @@ class Independent:
 
 @dataclass(frozen=True)
 class Layered:
-    """Layers of nodes, each after 1 to 5 random ones of the layers before; it gives the last layer's values.
+    """Layers of nodes, each after 1 to 5 random ones of the layers before; it gives the values of all sinks.
 
-    A node's value is ``value`` of its upstreams' values and its number. The same fields give the same graph anywhere.
+    A node's value is ``value`` of its upstreams' values and its number, so that a wrong one shows in a sink's. The same
+    fields give the same graph anywhere.
     """
 
     layers: int
@@ -85,12 +87,25 @@ class Layered:
             for _ in range(width)
         ]
 
+    @cached_property
+    def sinks(self) -> list[int]:
+        return _sinks(self.upstreams)
+
     @property
     def expected(self) -> list[int]:
         values: list[int] = []
         for number, upstreams in enumerate(self.upstreams):
             values.append(value([values[upstream] for upstream in upstreams], number))
-        return values[-self.width :]
+        return [values[sink] for sink in self.sinks]
+
+    @cached_property
+    def kept(self) -> list[list[int]]:
+        """For each layer and for the end, the nodes of layers before the last one whose values are still needed."""
+        found, needed = [], {*self.sinks}
+        for layer in reversed(range(self.layers + 1)):
+            needed.update(*self.upstreams[layer * self.width : (layer + 1) * self.width])
+            found.append(sorted(number for number in needed if number < (layer - 1) * self.width))
+        return found[::-1]
 
 
 @dataclass(frozen=True)
@@ -116,6 +131,7 @@ class Diamonds:
     """
 
     count: int
+    work: Work = ""
 
     @property
     def nodes(self) -> int:
@@ -139,8 +155,7 @@ class Sleeping:
 
     @cached_property
     def sinks(self) -> list[int]:
-        inner = {upstream for upstreams in self.upstreams for upstream in upstreams}
-        return [number for number in range(self.nodes) if number not in inner]
+        return _sinks(self.upstreams)
 
     @property
     def expected(self) -> list[int]:
@@ -151,6 +166,11 @@ class Sleeping:
 
 
 Shape: TypeAlias = Chains | FanIn | Independent | Layered | Tree | Diamonds | Sleeping
+
+
+def _sinks(upstreams: Sequence[Sequence[int]]) -> list[int]:
+    inner = {upstream for before in upstreams for upstream in before}
+    return [number for number in range(len(upstreams)) if number not in inner]
 
 
 @lru_cache

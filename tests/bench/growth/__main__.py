@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,14 +11,18 @@ from typing import Annotated
 import typer
 
 from tests.bench.compare.report import facts, markdown
-from tests.bench.growth.points import KINDS, Point, Submits, points, submits
+from tests.bench.growth.points import KINDS, Point, points
+from tests.bench.report import Report
 
 QUICK = (100, 1_000)
 FULL = (100, 1_000, 10_000, 100_000)
 
+MANY = 10_000
+"""With fewer nodes, what the server keeps free for itself is more than they take."""
+
 HEAD = [
     *("", "nodes", "ms per node", "CPU ms per node", "Redis bytes per node", "of these, its run", "of these, its plan"),
-    *("server's memory, bytes per node", "plan, s", "submit, s", "producer, MB"),
+    *("server's memory, bytes per node", "run and plan in Redis, MB", "plan, s", "submit, s", "producer, MB"),
 ]
 
 
@@ -27,11 +30,11 @@ def main(
     only: Annotated[str, typer.Option(help="Kinds, such as chain,map; default: all.")] = "",
     sizes: Annotated[str, typer.Option(help="Numbers of nodes, such as 100,5000.")] = "",
     full: Annotated[bool, typer.Option("--full", help="Up to 100,000 nodes.")] = False,
-    times: Annotated[int, typer.Option(min=2, help="How often a known flow is submitted.")] = 300,
     timeout_s: Annotated[float, typer.Option(help="A run that takes longer has failed.")] = 300.0,
     out: Annotated[Path | None, typer.Option(help="A folder for growth.json and growth.md.")] = None,
+    docs: Annotated[bool, typer.Option("--docs", help="Write the tables into docs/performance.md.")] = False,
 ) -> None:
-    """Measure what a run costs in time and memory, by its size; and what it costs to submit a known flow."""
+    """Measure what a run costs in time and memory, by its size."""
     chosen = [kind for kind in KINDS if not only or kind.name in only.split(",")]
     numbers = [int(size) for size in sizes.split(",")] if sizes else [*(FULL if full else QUICK)]
     known = facts()
@@ -40,21 +43,20 @@ def main(
         found.append(point)
         what = point.failed or f"{point.ms_per_node:.3f} ms per node"
         print(f"{point.kind} of {point.nodes:,}: {what}", file=sys.stderr)
-    submitted = submits(times)
-
-    text = report(found, submitted, known)
-    print("\n" + text)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        written = {"facts": known, "points": [asdict(point) for point in found]}
-        written["submits"] = [asdict(one) | {"p50_ms": one.p50_ms, "p99_ms": one.p99_ms} for one in submitted]
-        (out / "growth.json").write_text(json.dumps(written, indent=1) + "\n")
-        (out / "growth.md").write_text(text)
+    written = {"points": [asdict(point) for point in found]}
+    Report("growth", known, {"growth": sizes_table(found), "growth-keys": keys_table(found)}, written).publish(
+        out, docs
+    )
 
 
-def report(found: Sequence[Point], submitted: Sequence[Submits], known: dict[str, str]) -> str:
-    """Give the tables: the points, the keys of the largest ones, and the submits."""
+def sizes_table(found: Sequence[Point]) -> str:
+    """Give a row for each point."""
     rows = [HEAD, ["---", *("---:" for _ in HEAD[1:])], *map(_row, found)]
+    return f"What a run costs, by its size; two workers.\n\n{markdown(rows)}"
+
+
+def keys_table(found: Sequence[Point]) -> str:
+    """Give what each kind of keys takes, in the largest run of each kind of flows."""
     largest = {point.kind: point for point in found if not point.failed}
     kinds = sorted({kind for point in largest.values() for kind in point.key_bytes})
     by_key = [
@@ -64,15 +66,7 @@ def report(found: Sequence[Point], submitted: Sequence[Submits], known: dict[str
     by_key += [
         [kind, *(f"{point.key_bytes.get(kind, 0) / point.nodes:.1f}" for point in largest.values())] for kind in kinds
     ]
-    times = [["", "p50, ms", "p99, ms"], ["---", "---:", "---:"]]
-    times += [[one.how, f"{one.p50_ms:.3f}", f"{one.p99_ms:.3f}"] for one in submitted]
-    parts = [
-        ", ".join(f"{name} {value}" for name, value in known.items()),
-        f"What a run costs, by its size; two workers.\n\n{markdown(rows)}",
-        f"Bytes per node of each kind of keys, in the largest run.\n\n{markdown(by_key)}",
-        f"Submitting a flow that is known, {len(submitted[0].seconds)} times.\n\n{markdown(times)}",
-    ]
-    return "\n\n".join(parts) + "\n"
+    return f"Bytes per node of each kind of keys, in the largest run.\n\n{markdown(by_key)}"
 
 
 def _row(point: Point) -> list[str]:
@@ -87,7 +81,8 @@ def _row(point: Point) -> list[str]:
         f"{(point.run_bytes + point.plan_bytes) / each:.0f}",
         f"{point.run_bytes / each:.0f}",
         f"{point.plan_bytes / each:.0f}",
-        f"{point.used_bytes / each:.0f}",
+        f"{point.used_bytes / each:.0f}" if each >= MANY else "–",
+        f"{(point.run_bytes + point.plan_bytes) / 1e6:.2f}",
         f"{point.plan_s:.2f}",
         f"{point.submit_s:.3f}",
         f"{point.producer_bytes / 1e6:.1f}",

@@ -6,7 +6,6 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from statistics import median, quantiles
 from typing import Any
 
 from flowq import FunctionFlow, flow
@@ -16,7 +15,7 @@ from flowq.testing.fleet import use
 from tests.bench.compare.flowq_flows import TASKS, flow_of
 from tests.bench.compare.flowq_peer import FlowqPeer
 from tests.bench.compare.measure import WrongResult
-from tests.bench.compare.shapes import Chains, Diamonds, FanIn, Independent
+from tests.bench.compare.shapes import Chains, FanIn, Independent
 from tests.bench.growth.memory import Peak, bytes_by_kind, more, used_bytes
 
 
@@ -138,46 +137,3 @@ def _point(peer: FlowqPeer, kind: Kind, size: int, timeout_s: float) -> Point:
     )
     client.forget(handle.run_id)
     return point
-
-
-@dataclass(frozen=True)
-class Submits:
-    """How long it took to submit a flow that was known."""
-
-    how: str
-    seconds: list[float]
-
-    @property
-    def p50_ms(self) -> float:
-        return median(self.seconds) * 1000
-
-    @property
-    def p99_ms(self) -> float:
-        return quantiles(self.seconds, n=100, method="inclusive")[98] * 1000
-
-
-def submits(count: int) -> list[Submits]:
-    """Submit a diamond so often: each after the end of the one before, and all in a row."""
-    peer = FlowqPeer("pull")
-    peer.start()
-    try:
-        peer.warm_up()
-        diamond = flow_of(Diamonds(1))
-        with use(peer.context):
-            diamond.plan()
-        found = []
-        for how in ("one after the other", "in a row"):
-            seconds, handles = [], []
-            for number in range(count):
-                began = time.perf_counter()
-                handles.append(diamond.submit(number, context=peer.context))
-                seconds.append(time.perf_counter() - began)
-                if how == "one after the other":
-                    handles[-1].result()
-            results = [handle.result().output for handle in handles]
-            if results != Diamonds(count).expected:
-                raise WrongResult(f"{count} diamonds, {how}: {str(results)[:200]}")
-            found.append(Submits(how, seconds))
-        return found
-    finally:
-        peer.stop()

@@ -1,8 +1,7 @@
-"""How flowq uses more workers, and how soon one node follows another: ``python -m tests.bench.scaling``."""
+"""How flowq uses more workers, and how near it is to a perfect schedule: ``python -m tests.bench.scaling``."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +17,8 @@ from tests.bench.compare.peer import Peer
 from tests.bench.compare.report import facts, markdown, of
 from tests.bench.compare.shapes import Independent, Sleeping
 from tests.bench.compare.workloads import Workload
+from tests.bench.report import Report
 from tests.bench.scaling.graphs import own, read
-from tests.bench.scaling.hops import Hops, idle_cores, measure_hops
 from tests.bench.scaling.schedule import list_schedule, lower_bound
 
 SLOTS = 16
@@ -28,21 +27,24 @@ SLEEPERS = Workload("", "independent nodes of 10 ms", Independent(400, "nap"))
 
 
 def main(
-    only: Annotated[str, typer.Option(help="Some of workers,makespan,hops,idle; default: all.")] = "",
-    rounds: Annotated[int, typer.Option(min=1, help="How often all is measured; the median counts.")] = 3,
+    only: Annotated[str, typer.Option(help="Some of workers,makespan; default: all.")] = "",
+    rounds: Annotated[int, typer.Option(min=0, help="How often all is measured; the median counts. 0: 3, full 5.")] = 0,
+    full: Annotated[bool, typer.Option("--full", help="Five rounds.")] = False,
     instances: Annotated[Path | None, typer.Option(help="A folder of WfFormat files, to be run too.")] = None,
     target_s: Annotated[float, typer.Option(help="Their run times are scaled to take so long.")] = 2.0,
     timeout_s: Annotated[float, typer.Option(help="A run that takes longer has failed.")] = 60.0,
     out: Annotated[Path | None, typer.Option(help="A folder for scaling.json and scaling.md.")] = None,
+    docs: Annotated[bool, typer.Option("--docs", help="Write the tables into docs/performance.md.")] = False,
 ) -> None:
-    """Measure how flowq scales with workers, how near it is to a perfect schedule, and the latency of a hop."""
-    chosen = only.split(",") if only else ["workers", "makespan", "hops", "idle"]
+    """Measure how flowq scales with workers, and how near it is to a perfect schedule."""
+    chosen = only.split(",") if only else ["workers", "makespan"]
+    rounds = rounds or (5 if full else 3)
     known = facts()
-    parts, written = [", ".join(f"{name} {value}" for name, value in known.items())], dict[str, Any](facts=known)
+    parts, written = dict[str, str](), dict[str, Any]()
     if "workers" in chosen:
         fleets: list[Peer] = [FlowqPeer("pull", workers=workers) for workers in WORKERS]
         found = measure(fleets, [SLEEPERS], rounds=rounds, timeout_s=timeout_s, say=_say)
-        parts.append(
+        parts["scaling"] = (
             f"Nodes of 10 ms a second, by the number of workers with one slot.\n\n{workers_table(found, fleets)}"
         )
         written["workers"] = _seconds(found)
@@ -51,29 +53,13 @@ def main(
         peers: list[Peer] = [FlowqPeer("pull", workers=2, slots=SLOTS // 2), LimitPeer(workers=SLOTS)]
         workloads = [_workload(name, graph) for name, graph in graphs.items()]
         found = measure(peers, workloads, rounds=rounds, timeout_s=timeout_s, say=_say)
-        parts.append(
+        parts["makespan"] = (
             f"Makespan on {SLOTS} slots, divided by that of a perfect list schedule (critical path first).\n\n"
             + makespan_table(found, peers, graphs)
         )
         written["makespan"] = _seconds(found)
         written["bounds_s"] = {name: bound_s(graph) for name, graph in graphs.items()}
-    if "hops" in chosen:
-        hops = measure_hops(length=100, times=30)
-        parts.append(
-            f"From the end of a node's body to the begin of the next one's; two workers.\n\n{hops_table(hops)}"
-        )
-        written["hops"] = {one.what: {"seconds": one.seconds, "missed": one.missed} for one in hops}
-    if "idle" in chosen:
-        idle = idle_cores(seconds=10)
-        parts.append("With nothing to do: " + ", ".join(f"{who} {part:.2%} of a core" for who, part in idle.items()))
-        written["idle_cores"] = idle
-
-    text = "\n\n".join(parts) + "\n"
-    print("\n" + text)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "scaling.json").write_text(json.dumps(written, indent=1) + "\n")
-        (out / "scaling.md").write_text(text)
+    Report("scaling", known, parts, written).publish(out, docs)
 
 
 def bound_s(graph: Sleeping) -> float:
@@ -83,14 +69,14 @@ def bound_s(graph: Sleeping) -> float:
 
 def workers_table(found: Sequence[Measurement], fleets: Sequence[Peer]) -> str:
     """Give the rate of each fleet, and how many times that of the first it is."""
-    rows = [["", "nodes/s", "times the first"], ["---", "---:", "---:"]]
+    rows = [["workers", "nodes/s", "times the first"], ["---:", "---:", "---:"]]
     first = of(found, SLEEPERS, fleets[0].name, _seconds_of)
-    for fleet in fleets:
+    for workers, fleet in zip(WORKERS, fleets, strict=True):
         seconds = of(found, SLEEPERS, fleet.name, _seconds_of)
         if isinstance(seconds, str) or isinstance(first, str):
-            rows.append([fleet.title, str(seconds), "–"])
+            rows.append([str(workers), str(seconds), "–"])
         else:
-            rows.append([fleet.title, f"{SLEEPERS.shape.nodes / seconds:.0f}", f"{first / seconds:.2f}"])
+            rows.append([str(workers), f"{SLEEPERS.shape.nodes / seconds:.0f}", f"{first / seconds:.2f}"])
     return markdown(rows)
 
 
@@ -107,17 +93,8 @@ def makespan_table(found: Sequence[Measurement], peers: Sequence[Peer], graphs: 
     return markdown(rows)
 
 
-def hops_table(hops: Sequence[Hops]) -> str:
-    """Give the median and the 99th percentile of each kind."""
-    rows = [["", "p50, ms", "p99, ms", "measured", "within one worker"], ["---", *("---:" for _ in range(4))]]
-    rows += [
-        [one.what, f"{one.p50_ms:.2f}", f"{one.p99_ms:.2f}", str(len(one.seconds)), str(one.missed)] for one in hops
-    ]
-    return markdown(rows)
-
-
 def _workload(name: str, graph: Sleeping) -> Workload:
-    return Workload("", name, graph, times=3)
+    return Workload("", name, graph, times=3 if bound_s(graph) < 1 else 1)
 
 
 def _seconds_of(measurement: Measurement) -> float:

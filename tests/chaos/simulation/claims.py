@@ -35,6 +35,8 @@ class Asked(NamedTuple):
     thread: int
     busy: int
     batch: bool
+    listens: int
+    """Milliseconds."""
 
 
 class Claims(Delivery):
@@ -183,7 +185,7 @@ class Claims(Delivery):
         ready, before = self.lists.get((queue, lane)), len(claims)
         if ready and batch and most > 1:
             slots = sum(self.slots.get(queue, {}).values())
-            most = max(1, min(most, -(-len(ready) // max(1, slots))))
+            most = max(1, most // 8, min(most, -(-len(ready) // max(1, slots))))
         while ready and len(claims) - before < most:
             run, ref = ready.popleft()
             if batch and most > 1 and self._is_alone(run, ref):
@@ -201,7 +203,7 @@ class Claims(Delivery):
         return stored.state.nodes[ref].crashes > 0 or stored.plan.nodes[ref.node].max_crashes <= 1
 
     def _next_claims(self, holder: str, asked: Asked) -> list[Claimed]:
-        token, queue, process, thread, busy, batch = asked
+        token, queue, process, thread, busy, batch, listens = asked
         claims: list[Claimed] = []
         for run, ref in self._inline:
             self._claim(run, ref, holder, claims)
@@ -211,11 +213,16 @@ class Claims(Delivery):
             self._take_ready(queue, "process", process, holder, claims, batch)
         self._take_ready(queue, "thread", thread, holder, claims, False)
         drains = self.drains.setdefault(queue, {})
-        if not claims and not busy:
-            drains.pop(token, None)
-            self._touched.add(queue)
-        else:
+        if claims or busy:
             drains[token] = self.now + self.lease
+            return claims
+        self._touched.add(queue)
+        if listens:
+            self.idle.setdefault(queue, {})[token] = self.now + listens * 1000
+            drains[token] = self.now + self.lease
+        else:
+            self.idle.get(queue, {}).pop(token, None)
+            drains.pop(token, None)
         return claims
 
     def _hand_again(self, holder: str, claims: Iterable[Claimed]) -> list[Claimed]:

@@ -35,6 +35,10 @@ class Delivery:
         """What is ready, by queue and lane."""
         self.drains: dict[str, dict[str, int]] = {}
         """By queue and token: drains at work or about to start, with when they are taken for lost."""
+        self.idle: dict[str, dict[str, int]] = {}
+        """By queue and token: drains that listen for their bells, and until when."""
+        self.rung: list[str] = []
+        """Bells that this call has rung, by token."""
         self.slots: dict[str, dict[str, int]] = {}
         """By queue and worker."""
         self._touched: set[str] = set()
@@ -49,6 +53,17 @@ class Delivery:
         self.lists.setdefault((queue, lane), deque()).append((stored.id, ref))
         self._touched.add(queue)
 
+    def _ring(self, queue: str, most: int) -> int:
+        """Ring for up to so many drains that listen; gives how many there were."""
+        idle = {token: until for token, until in self.idle.get(queue, {}).items() if until > self.now}
+        rung = sorted(idle, key=lambda token: (idle[token], token), reverse=True)[:most]
+        for token in rung:
+            del idle[token]
+            self.drains[queue][token] = self.now + WAKE_US
+        self.idle[queue] = idle
+        self.rung += rung
+        return len(rung)
+
     def _wake_ups(self, call: Call) -> list[Message]:
         """As many as there are ready nodes and free slots; each is noted as a drain that is about to start."""
         wakes: list[Message] = []
@@ -57,8 +72,9 @@ class Delivery:
             for token in [token for token, expires in drains.items() if expires <= self.now]:
                 del drains[token]
             waiting = len(self.lists.get((queue, "process"), ())) + len(self.lists.get((queue, "thread"), ()))
+            rung = self._ring(queue, waiting)
             free = max(1, sum(self.slots.get(queue, {}).values())) - len(drains)
-            for number in range(waiting):
+            for number in range(rung, waiting):
                 token = f"{call[0]}.{call[1]}-{queue}-{number}"
                 if token not in drains:
                     if free <= 0:

@@ -31,7 +31,7 @@ class Stored:
 
 
 KEPT = (
-    *("runs", "lists", "drains", "slots", "workers", "holders", "leases", "unnamed"),
+    *("runs", "lists", "drains", "idle", "slots", "workers", "holders", "leases", "unnamed"),
     *("timers", "said", "lock", "swept", "epoch"),
 )
 """Of the store's attributes: what is on its disk."""

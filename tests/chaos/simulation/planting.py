@@ -60,8 +60,8 @@ DELIVERY: Texts = {
 
 CLAIMS: Texts = {
     "an ended drain leaves its work behind": (
-        "drains.pop(token, None)\n            self._touched.add(queue)",
-        "pass",
+        "self._touched.add(queue)\n        if listens:",
+        "if listens:",
     ),
     "dead holders keep their claims": (
         "if expires <= self.now:\n                del self.holders",

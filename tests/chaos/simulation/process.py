@@ -71,6 +71,7 @@ class Process(Caller):
             steps.Hold: self._hold,
             steps.Drop: self._drop,
             steps.Remind: self._remind,
+            steps.Listen: self._listen,
             steps.Now: self._now,
             steps.Pause: self._pause,
             steps.IsThreads: self._is_threads,
@@ -108,7 +109,7 @@ class Process(Caller):
         world, times = self.world, self.world.setup.times
         self.drain = wake
         drain = world.parts.drain.DrainSteps(
-            times.slice / US, world.setup.threads, times.lease / US, lambda: self.closing
+            times.slice / US, times.linger / US, world.setup.threads, times.lease / US, lambda: self.closing
         )
         work = Work()
         self._begin(drain.main(work), work, drain, MAIN)
@@ -203,7 +204,7 @@ class Process(Caller):
 
     def _settle(self, strand: Strand, request: Any) -> Any:
         queue, token = self._drain_of(request)
-        asked = Asked(token, queue, request.process, request.thread, request.busy, request.batch)
+        asked = Asked(token, queue, request.process, request.thread, request.busy, request.batch, request.listens_ms)
         return self._call(strand, "settle", self.name, asked, request.inline, request.outcomes, request.values)
 
     def _drain_of(self, request: Any) -> tuple[str, str]:
@@ -245,6 +246,15 @@ class Process(Caller):
 
     def _now(self, strand: Strand, request: Any) -> float:
         return self.world.now / US * self.rate + self.skew
+
+    def _listen(self, strand: Strand, request: Any) -> Any:
+        assert self.drain is not None
+        token, waits = self.drain[1], strand.waits
+        if token in self.world.bells:
+            self.world.bells.remove(token)
+            return None
+        self.world.listeners[token] = lambda: self.resume(strand, waits, None)
+        return self._pause(strand, request)
 
     def _pause(self, strand: Strand, request: Any) -> Any:
         self.world.after(int(request.seconds * US), self.resume, strand, strand.waits, None)

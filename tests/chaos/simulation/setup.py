@@ -53,12 +53,13 @@ class Times(NamedTuple):
     renew: int
     sweep: int
     slice: int
+    linger: int
 
 
 TIMES = (
-    Times(15 * US, 5 * US, 2 * US, US // 5),
-    Times(6 * US, 2 * US, 1 * US, US // 5),
-    Times(3 * US, 1 * US, US // 2, US // 50),
+    Times(15 * US, 5 * US, 2 * US, US // 5, US // 50),
+    Times(6 * US, 2 * US, 1 * US, US // 5, 0),
+    Times(3 * US, 1 * US, US // 2, US // 50, US // 100),
 )
 
 

@@ -66,6 +66,7 @@ class Store(Control):
 
     def claim(self, call: Call, holder: str, asked: Asked) -> Next:
         """Take ready nodes; with nothing to take and nothing busy, the drain has ended."""
+        self.idle.get(asked.queue, {}).pop(asked.token, None)
         return Next(self._next_claims(holder, asked), self._wake_ups(call))
 
     def settle(
@@ -143,6 +144,7 @@ class Store(Control):
         """These processes are dead, or give up all they hold; these drains have ended."""
         for queue, token in tokens:
             self.drains.get(queue, {}).pop(token, None)
+            self.idle.get(queue, {}).pop(token, None)
             self._touched.add(queue)
         for holder in holders:
             self.holders.pop(holder, None)

@@ -84,6 +84,10 @@ class World:
         self.messages: dict[str, list[WakeUp]] = {}
         """Of the broker, by queue: those that no process has taken."""
         self.idle: dict[str, list[Process]] = {}
+        self.listeners: dict[str, Callable[[], None]] = {}
+        """By token."""
+        self.bells: set[str] = set()
+        """Rung before anybody listened."""
         self.is_calm = False
         """Nothing gets lost or late any more."""
         self._heap: list[tuple[int, int, Callable[..., Any], tuple[Any, ...]]] = []
@@ -160,6 +164,8 @@ class World:
             for run in self.store.ended:
                 self.on_end(run)
             self.store.ended.clear()
+        if self.store.rung:
+            self._ring()
         if self.strikes and self.calls >= self.strikes[0][0]:
             self._strike()
         if not self.is_calm:
@@ -204,6 +210,17 @@ class World:
 
     def _latency(self) -> int:
         return int(self.draw() * self.setup.latency)
+
+    def _ring(self) -> None:
+        """Tell those who listen."""
+        for token in self.store.rung:
+            if self.draw() < self._loses and not self.is_calm:
+                self.tell(f"the bell of {token} is not heard")
+            elif token in self.listeners:
+                self.after(self._latency(), self.listeners.pop(token))
+            else:
+                self.bells.add(token)
+        self.store.rung.clear()
 
     # ── the broker
 

@@ -94,6 +94,7 @@ class Outcome:
     fused: bool = False
     alone: bool = False
     returns: bool = False
+    kept: str = ""
 
 
 class Desk:
@@ -228,6 +229,7 @@ class Desk:
                     fused=outcome.fused,
                     alone=outcome.alone,
                     returns=outcome.returns,
+                    kept=outcome.kept,
                 )
             )
         found: Next = self._send(

@@ -42,7 +42,21 @@ def test_only_the_holder_of_the_claim_may_say(desk: Desk) -> None:
     assert desk.settle(second).stale == [0], "it is settled"
 
 
-@pytest.mark.parametrize("key", ["9", "0.0", "9.9"])
+def test_a_node_whose_large_value_was_lost_runs_again(desk: Desk) -> None:
+    """The server took the value, died, and came back without it; then the outcome is told."""
+    desk.submit(chain(2))
+    (claim,) = desk.claim()
+    large = Outcome("r", "0", claim.fence, value=b"r{}", kept="digest")
+    assert desk.settle(large).stale == []
+    assert (desk.node("0"), desk.ready(), desk.leases()) == (NodeStatus.READY, ["r 0"], [])
+    (again,) = desk.claim()
+    assert (again.attempt, again.crashes) == (1, 0), "it is as if it had not begun"
+    desk.client.hset(desk.keys.results("r"), "digest", b"large")
+    (second,) = desk.settle(Outcome("r", "0", again.fence, value=b"r{}", kept="digest"), process=1).claims
+    assert second.values == [b"r{}"]
+
+
+@pytest.mark.parametrize("key", ["9", "0.0", "9.9", "x"])
 def test_what_is_no_node_does_not_hold_up_the_others(desk: Desk, key: str) -> None:
     desk.submit(plan(node("a")))
     (claim,) = desk.claim()

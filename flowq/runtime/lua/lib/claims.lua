@@ -90,13 +90,17 @@ local function together(list, entries, batch)
   return keys
 end
 
+-- So much of a batch is not worth another worker's wake-up.
+local KEEPS = 1 / 8
+
 -- Take up to `most` nodes from a queue's lane; entries of ended runs and of nodes that are no longer ready are dropped.
 -- For a batch, no more than leaves the queue's other slots their share.
 local function take(queue, lane, most, claims)
   if most < 1 then return end
   local list, before, batch = key_of('queue', queue, lane), #claims, header.batch and lane == 'process'
   if most > 1 and batch then
-    most = math.max(1, math.min(most, math.ceil(call('LLEN', list) / math.max(1, slots_of(queue)))))
+    local share = math.ceil(call('LLEN', list) / math.max(1, slots_of(queue)))
+    most = math.max(1, math.floor(most * KEEPS), math.min(most, share))
   end
   for _ = 1, math.ceil(BUDGET / most) do -- a cancelled run may have left more; then this drain ends, and another goes on
     local entries = call('LPOP', list, most - (#claims - before))
@@ -112,7 +116,8 @@ local function take(queue, lane, most, claims)
 end
 
 -- What the caller does next: what it was promised, its inline nodes, then what its queue has. If there is nothing and
--- nothing else runs in this drain, the drain ends in this same step, so that no wake-up is missed.
+-- nothing else runs in this drain, the drain ends in this same step, or listens for its bell from this step on: so no
+-- wake-up is missed.
 local function next_claims()
   local is_drain = header.token ~= ''
   if not is_drain and #inline == 0 and not takes_inline then return {} end
@@ -123,9 +128,15 @@ local function next_claims()
   if is_drain then take(header.queue, 'thread', header.thread, claims) end
   if not is_drain then return claims end
   local drains = key_of('queue', header.queue, 'drains')
-  if #claims == 0 and header.busy == 0 then
+  local is_idle, idle = #claims == 0 and header.busy == 0, key_of('queue', header.queue, 'idle')
+  if is_idle then touched[header.queue] = true end -- it may not have asked for what waits
+  if is_idle and header.listens_ms > 0 then
+    call('ZADD', idle, now + header.listens_ms, header.token)
+    call('PEXPIRE', idle, header.listens_ms + 60000)
+  end
+  if is_idle and header.listens_ms == 0 then
     call('ZREM', drains, header.token)
-    touched[header.queue] = true
+    call('ZREM', idle, header.token)
   else
     call('ZADD', drains, now + header.lease_ms, header.token)
   end

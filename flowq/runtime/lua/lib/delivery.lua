@@ -138,16 +138,31 @@ local function start_held(run)
   return true
 end
 
--- A drain is one worker slot at work on a queue. So many wake-ups are due as there are ready nodes and free slots; each
--- is noted as a drain that is about to start, so that nobody sends it again before it is taken for lost.
+-- Ring for up to so many drains that listen: they are at hand, and need no message. Gives how many there were.
+local function ring(queue, drains, most)
+  local idle = key_of('queue', queue, 'idle')
+  call('ZREMRANGEBYSCORE', idle, '-inf', now)
+  local rung = most > 0 and call('ZPOPMAX', idle, most) or {}
+  for position = 1, #rung, 2 do
+    local bell = key_of('bell', rung[position])
+    call('RPUSH', bell, 1)
+    call('PEXPIRE', bell, header.wake_ms)
+    call('ZADD', drains, now + header.wake_ms, rung[position])
+  end
+  return #rung / 2
+end
+
+-- A drain is one worker slot at work on a queue, or listening. So many wake-ups are due as there are ready nodes and free
+-- slots; each is noted as a drain that is about to start, so that nobody sends it again before it is taken for lost.
 local function wake_ups()
   local wakes = sends
   for queue in pairs(touched) do
     local drains = key_of('queue', queue, 'drains')
     call('ZREMRANGEBYSCORE', drains, '-inf', now)
     local waiting = call('LLEN', key_of('queue', queue, 'process')) + call('LLEN', key_of('queue', queue, 'thread'))
+    local rung = ring(queue, drains, waiting)
     local free = math.max(1, slots_of(queue)) - call('ZCARD', drains)
-    for number = 1, waiting do
+    for number = rung + 1, waiting do
       local token = header.call .. '-' .. queue .. '-' .. number
       if not call('ZSCORE', drains, token) then -- else this call is repeated, and nobody has sent it
         if free <= 0 then break end

@@ -78,9 +78,13 @@ local function row_of(run, node)
   return row
 end
 
+local node_of, item_of = {}, {}
 local function split(key)
-  local node, item = string.match(key, '^(%d+)%.?(%d*)$')
-  return node, item ~= '' and item or nil
+  if not node_of[key] then
+    local node, item = string.match(key, '^(%d+)%.?(%d*)$')
+    node_of[key], item_of[key] = node, item ~= '' and item or nil
+  end
+  return node_of[key], item_of[key]
 end
 
 -- A map's own part of its record; what is changed in it is written with the record.
@@ -122,6 +126,7 @@ end
 -- What is known of a node or item; nil if the plan has no such node, or the map is not open so far.
 local function record_of(run, key)
   local node, item = split(key)
+  if not node then return nil end
   if not item then return stored_record(run, key, node) end
   local map = stored_record(run, node, node)
   if not map or tonumber(item) >= map_of(map).opened then return nil end
@@ -135,13 +140,14 @@ local function record_of(run, key)
 end
 
 -- Read what several nodes need in one go: so each costs far less.
-local function read_ahead(run, keys)
-  local nodes, items = {}, {}
-  for _, key in ipairs(keys) do
+local function read_ahead(run, some)
+  local keys, nodes, items = {}, {}, {}
+  for _, key in ipairs(some) do
     local node, item = split(key)
-    nodes[#nodes + 1] = node
+    if node then keys[#keys + 1], nodes[#nodes + 1] = key, node end
     if item then items[#items + 1] = 'i' .. key end
   end
+  if #keys == 0 then return end
   local texts, known = call('HMGET', run.nodes, unpack(keys)), call('HMGET', key_of('plan', run.plan), unpack(nodes))
   local of_plan = rows[run.plan] or {}
   rows[run.plan] = of_plan
