@@ -35,6 +35,7 @@ from flowq.core.graph import Graph
 from flowq.plan import Lowering, Plan
 from flowq.results import ResultsManager
 from flowq.results.codec import REFERENCE
+from flowq.runtime import together
 from flowq.runtime.messages import send
 from flowq.runtime.promise import check_store
 from flowq.runtime.rows import queues_of, rows_of
@@ -209,7 +210,7 @@ class Submitting:
         for start, data in starts:
             queues = self._known[start.plan.hash, start.canvas]
             calls.append(self._given(start, start.plan.hash, queues, self._results.pack(start.run, data)))
-        return self._state.scripts.submit_all(calls)
+        return together.submit_all(self._state.scripts, calls)
 
     def _given(self, start: Start, plan: str, queues: list[str], run_input: bytes) -> dict[str, Any]:
         """Give what the script is told."""

@@ -1,8 +1,8 @@
 """The scripts that change runs: one ``.lua`` file, one stub of the same name. Nothing else writes to a run.
 
 A script's first line declares its header, ``-- name: field field …``; a stub's keyword arguments are these fields, and
-that both agree is checked when this module is imported (``…_all`` makes several calls of one script). Every header also
-has ``call`` (unique; the same when a call is repeated), ``holder`` (the calling process) and the settings ``…_ms``.
+that both agree is checked when this module is imported. Every header also has ``call`` (unique; the same when a call is
+repeated), ``holder`` (the calling process) and the settings ``…_ms``.
 
 redis-py repeats a call whose reply was lost, without a word: every script may be replayed, and gives the same reply
 again.
@@ -23,7 +23,6 @@ import redis
 
 from flowq.core.config import Settings
 from flowq.core.errors import StateError, StoreUnavailableError
-from flowq.results.connection import answer
 from flowq.runtime.callers import Callers
 
 WAKE_S = 3.0
@@ -223,13 +222,7 @@ class Scripts:
         most_open: int = 0,
     ) -> Submitted:
         """Start a run, if its plan is defined and there is room for it; ``values`` is its input."""
-        return _submitted(self._run("submit", locals(), values))
-
-    def submit_all(self, calls: Sequence[Mapping[str, Any]]) -> list[Submitted | StateError]:
-        """Do what several calls of ``submit`` with these arguments (all of them) do, in one round trip; in the place of
-        one that was refused, why."""
-        replies = self._run_all("submit", calls)
-        return [reply if isinstance(reply, StateError) else _submitted(reply) for reply in replies]
+        return submitted(self._run("submit", locals(), values))
 
     def claim(
         self,
@@ -361,28 +354,7 @@ class Scripts:
             self.unanswered = time.monotonic()
             raise
         except redis.RedisError as error:
-            raise _refused(name, error) from error
-
-    def _run_all(self, name: str, calls: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """Run a script several times in one round trip; in the place of a call that was refused, a StateError."""
-        script = self._loaded[name]
-        caller, _, number = self._next_call().partition(".")
-        commands = []
-        for position, given in enumerate(calls):  # each has a caller of its own: of each, the last reply is kept
-            header = self._header(name, given, f"{caller}-{position}.{number}")
-            commands.append(("EVALSHA", script.sha, 1, self._prefix, header, *given["values"]))
-        try:
-            replies = script.registered_client.ask(commands)
-            unknown = [at for at, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
-            if unknown:
-                script.registered_client.script_load(script.script)
-                again = script.registered_client.ask([commands[position] for position in unknown])
-                for position, reply in zip(unknown, again, strict=True):
-                    replies[position] = reply
-        except StoreUnavailableError:
-            self.unanswered = time.monotonic()
-            raise
-        return [_answer(name, reply) for reply in replies]
+            raise refused(name, error) from error
 
     def _next_call(self) -> str:
         if self._pid != os.getpid():  # forked: its calls must not be taken for repetitions of its parent's
@@ -426,21 +398,12 @@ def _messages(reply: list[list[bytes]]) -> list[Message]:
     return [WakeUp(*message) if len(message) == 2 else Delivery(*message) for message in decoded]
 
 
-def _submitted(reply: Any) -> Submitted:
+def submitted(reply: Any) -> Submitted:
     said, messages, epoch, left = reply
     return Submitted(said.decode(), _messages(messages), epoch.decode(), bool(left))
 
 
-def _answer(name: str, reply: Any) -> Any:
-    try:
-        return answer(reply)
-    except StateError as error:
-        return error
-    except redis.RedisError as error:
-        return _refused(name, error)
-
-
-def _refused(name: str, error: redis.RedisError) -> StateError:
+def refused(name: str, error: redis.RedisError) -> StateError:
     return StateError(f"the state store refuses {name}: {error}")
 
 
@@ -461,11 +424,7 @@ def _header_of(name: str, source: str) -> tuple[str, ...]:
 
 def _check(stubs: type) -> None:
     """Raise ImportError unless every script has its stub, every stub its script, and both the same header."""
-    own = {
-        name: member
-        for name, member in vars(stubs).items()
-        if callable(member) and not name.startswith("_") and not name.endswith("_all")
-    }
+    own = {name: member for name, member in vars(stubs).items() if not name.startswith("_") and callable(member)}
     if own.keys() != _SOURCES.keys():
         raise ImportError(f"scripts without stub or stubs without script: {own.keys() ^ _SOURCES.keys()}")
     for name, stub in own.items():

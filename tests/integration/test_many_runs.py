@@ -23,6 +23,7 @@ from flowq import (
 from flowq.client.many import BATCH
 from flowq.core.config import Settings
 from flowq.results.codec import decode
+from flowq.runtime import together
 from flowq.runtime.state import State
 from flowq.standalone import EmbeddedServer
 from tests.conformance.engines.flows.digests import as_class_form
@@ -221,18 +222,17 @@ def test_a_key_that_was_used_for_another_input_leaves_the_others_started(context
 
 def test_a_store_that_goes_away_midway_is_said_with_what_was_started(context, monkeypatch):
     keys = [str(number) for number in range(3 * BATCH)]
-    scripts = State.of(context).scripts
-    submit_all, calls = scripts.submit_all, 0
+    submit_all, calls = together.submit_all, 0
 
-    def lost(given: Any) -> Any:
+    def lost(scripts: Any, given: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 3:
-            submit_all(given)  # they are stored, and nobody knows
+            submit_all(scripts, given)  # they are stored, and nobody knows
             raise StoreUnavailableError("away")
-        return submit_all(given)
+        return submit_all(scripts, given)
 
-    monkeypatch.setattr(scripts, "submit_all", lost)
+    monkeypatch.setattr(together, "submit_all", lost)
     with pytest.raises(StoreUnavailableError, match=f"away .{2 * BATCH} of {3 * BATCH} runs are started") as told:
         doubling.submit_many(inputs(3 * BATCH), context=context, idempotency_keys=keys)
     assert [input_of(context, handle.run_id)["number"] for handle in told.value.started] == list(range(2 * BATCH))
@@ -242,13 +242,12 @@ def test_a_store_that_goes_away_midway_is_said_with_what_was_started(context, mo
 
 
 def test_what_the_store_refuses_of_a_batch_does_not_hide_the_rest(context, monkeypatch):
-    scripts = State.of(context).scripts
-    submit_all = scripts.submit_all
+    submit_all = together.submit_all
 
-    def full_at_the_end(given: Any) -> Any:
-        return [*submit_all(given[:-1]), StoreFullError("no memory")]
+    def full_at_the_end(scripts: Any, given: Any) -> Any:
+        return [*submit_all(scripts, given[:-1]), StoreFullError("no memory")]
 
-    monkeypatch.setattr(scripts, "submit_all", full_at_the_end)
+    monkeypatch.setattr(together, "submit_all", full_at_the_end)
     with pytest.raises(StoreFullError, match=r"no memory .2 of 3") as told:
         doubling.submit_many(inputs(3), context=context)
     assert {handle.run_id for handle in told.value.started} == open_runs(context)
