@@ -97,6 +97,8 @@ class Many:
             while pending:
                 batch = self._next(entries, pending, size)
                 full = self._start_batch(entries, batch)
+                for position in set(batch).difference(full):
+                    entries[position] = entries[position][0], b""  # its input is stored
                 pending += full[::-1]
                 if len(full) < len(batch):
                     size, pause_s, deadline = min(BATCH, 2 * size), PAUSE_S, time.monotonic() + self._wait_s

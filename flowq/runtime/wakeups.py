@@ -67,7 +67,7 @@ def publish(app: Any, wake: WakeUp) -> None:
 
 def _is_watched(app: Any) -> bool:
     """Tell whether somebody wants to see, or to change, every message that the app sends."""
-    own = "send_task" in vars(app) or type(app).send_task is not Celery.send_task
+    own = "send_task" in vars(app) or app.__class__.send_task is not Celery.send_task  # it may be a proxy
     return own or any(signal.receivers for signal in _SIGNALS)
 
 

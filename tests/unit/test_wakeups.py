@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, signals
+from celery.local import Proxy
 from kombu.entity import Queue
 
 from flowq.runtime import wakeups
@@ -154,6 +155,15 @@ def test_an_app_with_a_way_of_its_own_to_send_is_asked():
     app = Own("own", broker="memory://", set_as_current=False)
     wakeups.publish(app, WakeUp("main", "token"))
     assert sent == [(wakeups.DRAIN, ("main", "token"))]
+
+
+def test_a_proxy_of_an_app_will_do(monkeypatch):
+    app = app_of()
+    proxy = Proxy(lambda: app)
+    wakeups.publish(proxy, WakeUp("main", "token"))
+    monkeypatch.setattr(wakeups, "_send", lambda *_: pytest.fail("it was written already"))
+    wakeups.publish(app, WakeUp("main", "token"))
+    assert len(published(app)) == 2
 
 
 @pytest.mark.parametrize("conf", [{"task_protocol": 1}, {"task_send_sent_event": True}])
