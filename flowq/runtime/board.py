@@ -63,6 +63,8 @@ class Attempt(NamedTuple):
     """When it was interrupted, as its claim is lost; 0: it was not."""
     sequence: int
     """Another attempt has another one, even under the same lease."""
+    fused: str = ""
+    """The node that runs, if it is not the claim's own but one that follows from it."""
 
 
 class Board:
@@ -163,9 +165,9 @@ class Seat:
     def is_busy(self, busy: bool) -> None:
         self._memory[self._start + _BUSY] = busy
 
-    def begin(self, lease: str, deadline: float = 0.0) -> None:
-        """Say what the main thread runs from now on."""
-        self._write_attempt(_MAIN, lease, deadline)
+    def begin(self, lease: str, deadline: float = 0.0, fused: str = "") -> None:
+        """Say what the main thread runs from now on; ``fused``: under that lease, but another node."""
+        self._write_attempt(_MAIN, f"{lease} {fused}" if fused else lease, deadline)
 
     def time(self, deadline: float) -> None:
         """Say when its time is up; 0: it is not running any more."""
@@ -250,7 +252,10 @@ class Seat:
         if read is None:
             return None
         sequence, length, deadline, stopped, text = _ATTEMPT.unpack(read)
-        return Attempt(text[:length].decode(), deadline, stopped, sequence) if length else None
+        if not length:
+            return None
+        run, key, fence, *fused = text[:length].decode().split(" ")
+        return Attempt(f"{run} {key} {fence}", deadline, stopped, sequence, *fused)
 
     def _read(self, record: int, size: int) -> bytes | None:
         start = self._start + record

@@ -86,15 +86,18 @@ class LeaseKeeper:
                 self._held.pop(lease, None)
 
     @contextmanager
-    def running(self, lease: str, scope: Interruptible) -> Iterator[bool]:
-        """Stop what runs in ``scope`` if the lease is lost meanwhile; gives False if it is lost already."""
+    def running(self, lease: str, scope: Interruptible, fused: str = "") -> Iterator[bool]:
+        """Stop what runs in ``scope`` if the lease is lost meanwhile; gives False if it is lost already.
+
+        ``fused``: the node that runs, if it is not the claim's own.
+        """
         with self._changed:
             held = lease in self._held
             if held:
                 self._held[lease] = scope
         try:
             if held:
-                self._show(lease, scope)
+                self._show(lease, scope, fused)
             yield held
         finally:
             with self._changed:
@@ -127,12 +130,12 @@ class LeaseKeeper:
             heapq.heappush(self._due, time.monotonic() + delay_s)
             self._notice(delay_s)
 
-    def _show(self, lease: str, scope: Interruptible) -> None:
+    def _show(self, lease: str, scope: Interruptible, fused: str) -> None:
         """Tell the parent what runs, and from when to when its time does."""
         if self._seat is None:
             return
         if threading.current_thread() is threading.main_thread():
-            self._seat.begin(lease)
+            self._seat.begin(lease, fused=fused)
             scope.told = self._seat.time
         else:
             scope.told = lambda deadline: self._limit(lease, deadline)

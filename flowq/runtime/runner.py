@@ -100,7 +100,8 @@ class ClaimRunner:
             if current is not attempt and not self._fits(current.node, time.monotonic() - began):
                 break  # what was done before is recorded, and the fused nodes come by themselves
             try:
-                outcome = self._perform(current, attempt.claim.lease, monitor)
+                fused = "" if current is attempt else current.claim.key
+                outcome = self._perform(current, attempt.claim.lease, monitor, fused)
                 if outcome is None:
                     break
                 outcome, packed = self._packed(current, outcome)
@@ -136,14 +137,14 @@ class ClaimRunner:
         except AWAY:
             return []  # they come by themselves
 
-    def _perform(self, attempt: RemoteAttempt, lease: str, monitor: Monitor) -> Outcome | None:
-        """Run one attempt under a lease (a fused node's is that of the one before it); None: it was not to be run.
+    def _perform(self, attempt: RemoteAttempt, lease: str, monitor: Monitor, fused: str) -> Outcome | None:
+        """Run one attempt under a lease (that of a ``fused`` node is its host's); None: it was not to be run.
 
         Raises:
             Exception: one of AWAY: the attempt ended by an input that the store could not give.
         """
         scope = Interruptible(attempt.node.timeout_s)
-        with self._worker.leases.running(lease, scope) as held:
+        with self._worker.leases.running(lease, scope, fused) as held:
             if not held:
                 return None
             monitor.started(attempt)

@@ -289,10 +289,12 @@ class Scripts:
         """Say for other processes that they live; gives their leases that are lost, ``holder run key fence``."""
         return [lease.decode() for lease in self._run("vouch", locals())]
 
-    def bury(self, *, holders: Sequence[str], tokens: Sequence[str], crashed: bool) -> list[Message]:
+    def bury(self, *, holders: Sequence[str], tokens: Sequence[str], crashed: bool, running: str = "") -> list[Message]:
         """Say that processes are dead, and which drains (``queue token``) ended with them.
 
-        ``crashed``: that counts against what they ran; else their claims are handed back.
+        ``crashed``: that counts against what they ran; else their claims are handed back. ``running``: it counts
+        against this lease alone, and what ran in other threads; behind it may stand the key of a node that was fused to
+        the claim's own.
         """
         return _messages(self._run("bury", locals()))
 

@@ -39,7 +39,7 @@ CANCEL_GRACE_S = 2.0
 class Claims(Protocol):
     """The scripts that are needed here."""
 
-    def bury(self, *, holders: list[str], tokens: list[str], crashed: bool) -> list[Message]: ...
+    def bury(self, *, holders: list[str], tokens: list[str], crashed: bool, running: str = "") -> list[Message]: ...
     def vouch(self, *, holders: list[str]) -> list[str]: ...
 
 
@@ -150,15 +150,17 @@ class Supervisor(threading.Thread):
             held = [seat for seat in dead if seat.is_busy and (seat.holder not in self._ended) == crashed]
             if held:
                 logger.warning("%s died; what ran there goes to others", ", ".join(f"process {s.pid}" for s in held))
-                self._give_back(held, crashed)
+                for seat in held:
+                    attempt = seat.attempt if crashed else None
+                    self._give_back([seat], crashed, f"{attempt.lease} {attempt.fused}" if attempt else "")
         for seat in dead:
             self._ended.discard(seat.holder)
             self._asked.pop(seat.number, None)
             self._board.free(seat)
 
-    def _give_back(self, seats: list[Seat], crashed: bool) -> None:
-        tokens = [seat.token for seat in seats if seat.token]
-        self._send(self._scripts.bury(holders=[seat.holder for seat in seats], tokens=tokens, crashed=crashed))
+    def _give_back(self, seats: list[Seat], crashed: bool, running: str = "") -> None:
+        holders, tokens = [seat.holder for seat in seats], [seat.token for seat in seats if seat.token]
+        self._send(self._scripts.bury(holders=holders, tokens=tokens, crashed=crashed, running=running))
 
     # ── Children that live ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from flowq.client import retrying as production
 from flowq.core.errors import RunStatusError
-from flowq.core.types import NodeStatus
+from flowq.core.types import FlowType, NodeStatus
 from flowq.plan import Plan
 from flowq.runtime import events
 from flowq.runtime.events import Ref
@@ -177,6 +177,7 @@ class ControlTwin(Twin):
     def _bury(self) -> None:
         """Let a process end, and its parent say so."""
         event: type[events.Expire | events.Release]
+        running = ""
         if self.choose(2):
             work = self._at_work()
             released = some_of(self.choose, work, 4) or work[:1]
@@ -184,7 +185,10 @@ class ControlTwin(Twin):
                 run.fates.release(ref, run.ended.get(ref, 0))
             leases, event = [run.held[ref].lease for run, ref in released], events.Release
         else:
-            leases, event = [run.held[ref].lease for run, ref in self._lost()], events.Expire
+            lost = self._lost()
+            leases, event = [run.held[ref].lease for run, ref in lost], events.Expire
+            if leases and len(leases) <= self.limits.batch and self.choose(2):
+                running = self._blame(lost)
         buried = [self._hold_dead(leases, event, FAR_MS)] if leases else []
         before = self._look()
         self._call_as(one_of(self.choose, self.holders[:2]))
@@ -195,15 +199,24 @@ class ControlTwin(Twin):
             holders=buried,
             tokens=[" ".join(token) for token in tokens],
             crashed=event is events.Expire,
+            running=running,
         )
         assert not any(self.calls.client.zscore(*drain) for drain in drains), "a drain outlives its process"
         for holder in buried:
-            self._taken_of(holder, event, self.limits.batch, before)
+            self._taken_of(holder, event, self.limits.batch, before, running)
         for holder in buried:
             if len(leases) > self.limits.batch:
                 self.dead[holder] = (0 if event is events.Expire else -1, event)  # the sweep goes on with the rest
             else:
                 self.dead.pop(holder, None)
+
+    def _blame(self, lost: list[tuple[Run, Ref]]) -> str:
+        """Choose what the main thread was at when its process died; what else it held in that lane is innocent."""
+        guilty = one_of(self.choose, lost)
+        for run, ref in lost:
+            if (run, ref) != guilty and run.plan.nodes[ref.node].placement is not FlowType.THREAD:
+                run.fates.release(ref, run.ended.get(ref, 0))
+        return guilty[0].held[guilty[1]].lease
 
 
 def random_control(client: Any, seed: int, changes: Changes | None = None) -> ControlTwin:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flowq.core.types import FlowStatus, NodeStatus
+from flowq.core.types import FlowStatus, FlowType, NodeStatus
 from flowq.runtime import events
 from flowq.runtime.events import Ref
 from flowq.runtime.scripts import Claimed, WakeUp
@@ -166,11 +166,19 @@ class Faults:
             else:
                 self._apply(run, events.Due(Ref.parse(key), int(attempt)))
 
-    def _taken_of(self, holder: str, event: type[events.Expire | events.Release], most: int, before: Seen) -> int:
-        """Tell the state machine of up to so many claims that are taken away from a process; gives how many."""
+    def _taken_of(
+        self, holder: str, event: type[events.Expire | events.Release], most: int, before: Seen, running: str = ""
+    ) -> int:
+        """Tell the state machine of up to so many claims that are taken away from a process; gives how many.
+
+        ``running``: that was its main thread's, so others of its lane are innocent.
+        """
         held = sorted((before.leases[lease], lease) for lease, by in before.holders.items() if by == holder)
         for _, lease in held[:most]:
-            self._taken(lease, event)
+            run, key, _ = lease.split()
+            placement = self.runs[run].plan.nodes[Ref.parse(key).node].placement
+            is_innocent = running not in ("", lease) and placement is not FlowType.THREAD
+            self._taken(lease, events.Release if is_innocent else event)
         if len(held) < most:
             self.dead.pop(holder, None)
         return len(held[:most])

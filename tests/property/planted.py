@@ -151,8 +151,12 @@ CONTROL = {
     "a dead process keeps its claims": Bug(
         "sweep", "if left > 0 then left = left - take_all", "if false then left = take_all"
     ),
-    "a buried process has not crashed": Bug("bury", "header.crashed and crash or hand_back", "hand_back"),
-    "what is handed back has crashed": Bug("bury", "header.crashed and crash or hand_back", "crash"),
+    "a buried process has not crashed": Bug(
+        "bury", "(header.crashed and is_to_blame) and crash or hand_back", "hand_back"
+    ),
+    "what is handed back has crashed": Bug("bury", "(header.crashed and is_to_blame) and crash or hand_back", "crash"),
+    "whoever was beside it is to blame": Bug("bury", "not running or running ==", "true or running =="),
+    "nobody is to blame": Bug("bury", "running == lease_of(run, key, record.fence)", "false"),
     "a buried drain lives": Bug("bury", "call('ZREM', key_of('queue', queue, 'drains'), token)", ""),
     "nobody is told of a buried drain": Bug("bury", "touched[queue] = true", ""),
     "a claim whose reply was lost is kept": Bug("renew", "elseif made >= 0 then", "elseif true then"),
@@ -239,6 +243,8 @@ MOMENTS = {
 
 
 HINTS = {
+    "whoever was beside it is to blame": 261,
+    "nobody is to blame": 19,
     "a run has too much left": 3,
     "a kept failure is forgotten": 8,
     "what has ended is counted wrongly": 3,

@@ -204,7 +204,9 @@ class Pool:
             raise self.away
         self.said.append(said)
 
-    def bury(self, *, holders, tokens, crashed):
+    def bury(self, *, holders, tokens, crashed, running=""):
+        if running:
+            self.note("running", running)
         self.note("bury", holders, tokens, crashed)
         return [WakeUp("queue", "new")]
 
@@ -246,7 +248,9 @@ def test_a_dead_child_is_buried_at_once_and_its_seat_is_free():
     seat = pool.child("a")
     pool.look()
     pool.lives[seat.pid] = Life.DEAD
-    assert pool.look() == [("bury", ["a" * 16], ["queue token-a"], True), ("send", [WakeUp("queue", "new")])]
+    running, *others = pool.look()
+    assert running == ("running", f"{LEASE} ")
+    assert others == [("bury", ["a" * 16], ["queue token-a"], True), ("send", [WakeUp("queue", "new")])]
     assert taken(pool.board) == []
     assert pool.look() == []
 

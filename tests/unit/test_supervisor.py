@@ -38,7 +38,7 @@ class Pool:
             kill=lambda pid: None,
         )
 
-    def bury(self, *, holders: list[str], tokens: list[str], crashed: bool) -> list[Any]:
+    def bury(self, *, holders: list[str], tokens: list[str], crashed: bool, running: str = "") -> list[Any]:
         if self.away:
             raise self.away
         self.buried += holders

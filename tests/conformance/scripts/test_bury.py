@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowq.core.types import NodeStatus
+from flowq.core.types import FlowType, NodeStatus
 from flowq.plan.model import Node
 from tests.conformance.scripts.desk import Desk, Outcome, chain, map_plan, node, plan, wakes
 from tests.property.calls import LONG_S
@@ -26,6 +26,31 @@ class TestBury:
         assert desk.settle(*claims).stale == [0, 1], "what it still says comes too late"
         again = {claim.key: claim for claim in desk.claim(process=3)}
         assert [(again[key].attempt, again[key].crashes) for key in "012"] == [(2, 1), (2, 1), (1, 0)]
+
+    def test_what_its_main_thread_was_at_is_to_blame(self, desk: Desk) -> None:
+        thread = FlowType.THREAD
+        desk.submit(plan(*many(3), node("t", placement=thread)))
+        claims = {claim.key: claim for claim in desk.claim(process=3, thread=1)}
+        desk.calls.send("bury", holders=[desk.calls.holder], tokens=[], crashed=True, running=f"{claims['1'].lease} ")
+        entries = {key: desk.entry(key) for key in claims}
+        assert {key: entry and entry.crashes for key, entry in entries.items()} == {"0": 0, "1": 1, "2": 0, "3": 1}
+        assert sorted(desk.ready()) == ["r 0", "r 1", "r 2"]
+
+    def test_a_node_that_was_fused_to_its_claim_is_to_blame_as_well(self, desk: Desk) -> None:
+        """It has no attempt of its own yet, so it is held against it when it has one."""
+        desk.submit(chain(2))
+        for _ in range(2):
+            (claim,) = desk.claim()
+            running = f"{claim.lease} {'1' if claim.attempt == 1 else ''}"
+            desk.calls.send("bury", holders=[desk.calls.holder], tokens=[], crashed=True, running=running)
+        (host,) = desk.claim()
+        (own,) = desk.settle(host, process=1).claims
+        desk.bury(desk.calls.holder)
+        assert desk.node("1") is NodeStatus.READY
+        assert own.crashes == 0
+        desk.claim()
+        desk.bury(desk.calls.holder)
+        assert desk.node("1") is NodeStatus.FAILED, "it was begun three times"
 
     def test_what_is_handed_back_is_as_if_it_had_not_begun(self, desk: Desk) -> None:
         desk.submit(plan(node("a", max_crashes=1)))

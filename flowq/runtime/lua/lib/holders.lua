@@ -13,11 +13,17 @@ local function keep_letter(run, key)
   if call('PTTL', dead) < kept then call('PEXPIRE', dead, kept) end
 end
 
+-- A process ended while it ran a node under the claim of the one before: so often, that is, and no attempt is recorded.
+local function doubt(id, key)
+  local run = run_of(id)
+  if is_live(run) then call('HINCRBY', run.base, 'doubt:' .. key, 1) end
+end
+
 -- An attempt ended with its process; too many such ends are the node's own doing.
 local function crash(run, key, record)
   local row = row_of(run, (split(key)))
   record.crashes = record.crashes + 1
-  if record.crashes < row[5] then return enqueue(run, key, record, row) end
+  if record.crashes + number_or(call('HGET', run.base, 'doubt:' .. key) or nil, 0) < row[5] then return enqueue(run, key, record, row) end
   call('HSET', run.base .. ':failures', key, cjson.encode({kind = 'lost', type = 'flowq.WorkerLost',
     message = format('%d attempts died with their worker; the last one on %s', record.crashes, record.worker)}))
   keep_letter(run, key)

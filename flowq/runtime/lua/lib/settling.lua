@@ -183,7 +183,7 @@ local function follow_up(run, entry)
     end
     run.records[key] = nil
     call('HDEL', run.base .. ':failures', key)
-    call('HDEL', run.base, 'unknown:' .. key, 'lost:' .. key)
+    call('HDEL', run.base, 'unknown:' .. key, 'lost:' .. key, 'doubt:' .. key)
     if run.letters == nil then run.letters = call('EXISTS', key_of('dead')) == 1 end
     if run.letters then call('ZREM', key_of('dead'), run.id .. ' ' .. key) end
   end
