@@ -25,7 +25,7 @@ from flowq.runtime.canvas.held import message_of
 from flowq.runtime.canvas.signatures import canvas_of, flow_signature, lowering_of
 from flowq.runtime.inputs import encode_input
 from flowq.runtime.messages import send_start
-from flowq.runtime.scripts import Submitted
+from flowq.runtime.replies import Submitted
 from flowq.runtime.state import State
 
 

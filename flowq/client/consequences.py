@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flowq.core.context import FlowContext
 from flowq.runtime.messages import send
-from flowq.runtime.scripts import Message
+from flowq.runtime.replies import Message
 from flowq.runtime.state import State
 
 

@@ -25,7 +25,7 @@ from flowq.results.connection import trying_until
 from flowq.runtime.events import Ref
 from flowq.runtime.messages import send
 from flowq.runtime.missing import label
-from flowq.runtime.scripts import Changed
+from flowq.runtime.replies import Changed
 from flowq.runtime.state import Glance, State, told_by
 
 logger = logging.getLogger("flowq.client")

@@ -17,7 +17,7 @@ from flowq.core.errors import FlowqError, IdempotencyError, InputError, StateErr
 from flowq.core.handle import Handle
 from flowq.results import ResultsManager
 from flowq.runtime.inputs import encode_input
-from flowq.runtime.scripts import Submitted
+from flowq.runtime.replies import Submitted
 
 BATCH = 50
 """Runs that one round trip starts: some milliseconds of Redis, which serves others in between. More are not faster."""

@@ -12,7 +12,7 @@ from flowq.runtime.events import Ref
 from flowq.runtime.machine import NodeState, RunState
 from flowq.runtime.missing import label
 from flowq.runtime.reopening import Reopened, blockers, reopen
-from flowq.runtime.scripts import Changed
+from flowq.runtime.replies import Changed
 from flowq.runtime.state import Record, State
 
 CHUNK = 1000

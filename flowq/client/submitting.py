@@ -38,8 +38,8 @@ from flowq.results.codec import REFERENCE
 from flowq.runtime import together
 from flowq.runtime.messages import send
 from flowq.runtime.promise import check_store
+from flowq.runtime.replies import Submitted
 from flowq.runtime.rows import queues_of, rows_of
-from flowq.runtime.scripts import Submitted
 from flowq.runtime.state import State
 
 logger = logging.getLogger("flowq.client")

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from flowq.runtime import steps as asked
 from flowq.runtime.drain_steps import DrainSteps
 from flowq.runtime.driver import Driver
+from flowq.runtime.replies import Claimed
 from flowq.runtime.runner import ClaimRunner
-from flowq.runtime.scripts import Claimed
 from flowq.runtime.steps import Steps
 from flowq.runtime.work import Work
 from flowq.runtime.worker import WorkerProcess

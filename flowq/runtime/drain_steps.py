@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from flowq.runtime.scripts import Claimed, Next
+from flowq.runtime.replies import Claimed, Next
 from flowq.runtime.steps import (
     AWAY,
     BATCH_S,

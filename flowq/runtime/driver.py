@@ -11,8 +11,8 @@ from flowq.core.types import FlowType
 from flowq.plan import Node
 from flowq.results.connection import await_item
 from flowq.runtime import steps as asked
+from flowq.runtime.replies import Claimed, Message, Next
 from flowq.runtime.runner import ClaimRunner
-from flowq.runtime.scripts import Claimed, Message, Next
 from flowq.runtime.steps import Steps
 from flowq.runtime.work import Ended, Work
 from flowq.runtime.worker import WorkerProcess

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 from flowq.execution import Interruptible
 from flowq.runtime.board import Board, Phase, Seat
-from flowq.runtime.scripts import Message, Scripts
+from flowq.runtime.replies import Message
+from flowq.runtime.scripts import Scripts
 
 logger = logging.getLogger("flowq.worker")
 

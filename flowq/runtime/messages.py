@@ -13,7 +13,7 @@ from flowq.core.context import FlowContext
 from flowq.plan import Plan, Region
 from flowq.runtime import wakeups
 from flowq.runtime.canvas import deliveries
-from flowq.runtime.scripts import Message, WakeUp
+from flowq.runtime.replies import Message, WakeUp
 
 logger = logging.getLogger("flowq.worker")
 

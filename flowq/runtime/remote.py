@@ -16,8 +16,8 @@ from flowq.results.codec import NONE, list_of
 from flowq.runtime.events import Ref
 from flowq.runtime.inputs import ABSENT, Inputs
 from flowq.runtime.missing import Ending, label, missing_of
+from flowq.runtime.replies import Claimed
 from flowq.runtime.rows import inputs_of, reads_input
-from flowq.runtime.scripts import Claimed
 from flowq.runtime.state import Record, State
 
 NODES = 100_000

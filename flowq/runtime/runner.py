@@ -17,7 +17,8 @@ from flowq.plan import Node
 from flowq.runtime.attempt import Outcome, expand, failed, perform
 from flowq.runtime.monitor import Monitor, NoMonitor
 from flowq.runtime.remote import RemoteAttempt
-from flowq.runtime.scripts import Claimed, OutcomeEntry
+from flowq.runtime.replies import Claimed
+from flowq.runtime.scripts import OutcomeEntry
 from flowq.runtime.steps import AGAIN_S, AWAY, BATCH_S
 from flowq.runtime.work import Ended, released
 from flowq.runtime.worker import WorkerProcess

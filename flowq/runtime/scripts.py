@@ -17,13 +17,26 @@ import time
 from collections.abc import Mapping, Sequence
 from copy import copy
 from importlib.resources import files
-from typing import Any, NamedTuple, NotRequired, TypeAlias, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import redis
 
 from flowq.core.config import Settings
 from flowq.core.errors import StateError, StoreUnavailableError
 from flowq.runtime.callers import Callers
+from flowq.runtime.replies import (
+    Changed,
+    Message,
+    Next,
+    Picked,
+    Submitted,
+    Swept,
+    changed_of,
+    claims_of,
+    messages_of,
+    submitted_of,
+    text_or_none,
+)
 
 WAKE_S = 3.0
 """A wake-up that nobody has answered after so long is taken for lost, and sent again by the next sweep."""
@@ -38,51 +51,6 @@ _LIBRARY = "\n".join(
 def text_of(source: str, library: str = _LIBRARY) -> str:
     """Give a script as it is sent: with what it shares with the others, and remembering what it replies."""
     return f"{library}\nreturn answered(function()\n{source}\nend)"
-
-
-class WakeUp(NamedTuple):
-    """Somebody should drain this queue; ``token`` names the drain that is expected to."""
-
-    queue: str
-    token: str
-
-
-class Delivery(NamedTuple):
-    """Something of a canvas is to be sent: a node's own message, a segment, or what waits for the run's end."""
-
-    run: str
-    plan: str
-    key: str
-    """The node's; ``s`` and a number for a segment; ``then``."""
-    document: str
-    """The segment's or the waiting message's JSON; empty for a node."""
-
-
-Message: TypeAlias = WakeUp | Delivery
-"""What a script asks its caller to send."""
-
-
-class Claimed(NamedTuple):
-    """The right to run one attempt, with its inputs if they are few. Values are packed."""
-
-    run: str
-    key: str
-    attempt: int
-    crashes: int
-    fence: int
-    plan: str
-    run_input: bytes | None
-    """None: the node does not read it."""
-    item: bytes | None
-    opened: int
-    """For a map: the items that an earlier attempt has opened already."""
-    records: list[bytes | None] | None
-    """Of the upstreams that the plan's row names; None: ask for them."""
-    values: list[bytes | None] | None
-
-    @property
-    def lease(self) -> str:
-        return f"{self.run} {self.key} {self.fence}"
 
 
 class OutcomeEntry(TypedDict):
@@ -129,58 +97,6 @@ def outcome_entry(run: str, key: str, fence: int, kind: str, **how: Any) -> Outc
     return cast("OutcomeEntry", plain | how)
 
 
-class Next(NamedTuple):
-    """What a drain does next."""
-
-    claims: list[Claimed]
-    messages: list[Message]
-    stale: list[int] = []  # noqa: RUF012 - positions of outcomes that no longer counted
-    unfinished: list[str] = []  # noqa: RUF012 - runs with consequences left: call ``advance``
-
-
-class Submitted(NamedTuple):
-    """What came of a submit."""
-
-    said: str
-    """``ok``, ``plan_unknown``, ``full``, or ``other``: there is a run of this id, and it is not what was asked for."""
-    messages: list[Message]
-    epoch: str
-    unfinished: bool
-    """Call ``advance``."""
-
-
-class Changed(NamedTuple):
-    """What came of a change of a run as a whole."""
-
-    said: str
-    messages: list[Message]
-    unfinished: bool
-    """Call ``advance``."""
-
-
-class Swept(NamedTuple):
-    swept: bool
-    messages: list[Message]
-    next_due_ms: int
-    """Until the next timer; -1: there is none."""
-
-
-class Picked(NamedTuple):
-    """What a node's own message brought."""
-
-    claims: list[Claimed]
-    """One, or none."""
-    messages: list[Message]
-    status: str
-    """Without a claim: the node's status, or ``gone``."""
-    wait_s: float
-    """It may be claimed so many seconds from now."""
-    is_held: bool
-    """The run was held until its canvas was applied."""
-    starts: bool
-    """This message has started it."""
-
-
 class Scripts:
     """All changes of runs. One instance serves any number of threads."""
 
@@ -222,7 +138,7 @@ class Scripts:
         most_open: int = 0,
     ) -> Submitted:
         """Start a run, if its plan is defined and there is room for it; ``values`` is its input."""
-        return submitted(self._run("submit", locals(), values))
+        return submitted_of(self._run("submit", locals(), values))
 
     def claim(
         self,
@@ -238,12 +154,14 @@ class Scripts:
     ) -> Next:
         """Take ready nodes; with nothing to take and nothing ``busy``, the drain has ended (or listens for so long)."""
         claims, messages = self._run("claim", locals())
-        return Next(_claims(claims), _messages(messages))
+        return Next(claims_of(claims), messages_of(messages))
 
     def pick(self, *, worker: str, run: str, key: str) -> Picked:
         """Claim one node, as its own message asks."""
         claims, messages, status, wait_ms, held, starts = self._run("pick", locals())
-        return Picked(_claims(claims), _messages(messages), status.decode(), wait_ms / 1000, bool(held), bool(starts))
+        return Picked(
+            claims_of(claims), messages_of(messages), status.decode(), wait_ms / 1000, bool(held), bool(starts)
+        )
 
     def settle(
         self,
@@ -263,19 +181,19 @@ class Scripts:
         """Record outcomes and take the next nodes; who is no drain (no token) gets inline nodes at most."""
         outcomes = [{name: said for name, said in outcome.items() if said or name == "fence"} for outcome in outcomes]  # type: ignore[misc]
         claims, messages, stale, unfinished = self._run("settle", locals(), values)
-        return Next(_claims(claims), _messages(messages), stale, [run.decode() for run in unfinished])
+        return Next(claims_of(claims), messages_of(messages), stale, [run.decode() for run in unfinished])
 
     def extend(
         self, *, run: str, key: str, fence: int, offset: int, total: int, values: Sequence[bytes]
     ) -> tuple[bool, list[Message]]:
         """Open items of a claimed map; False: the claim is no longer valid."""
         counted, messages = self._run("extend", locals(), values)
-        return bool(counted), _messages(messages)
+        return bool(counted), messages_of(messages)
 
     def advance(self, *, run: str) -> tuple[bool, list[Message]]:
         """Go on with the consequences of a settle; True: some are left."""
         left, messages = self._run("advance", locals())
-        return bool(left), _messages(messages)
+        return bool(left), messages_of(messages)
 
     def renew(self, *, leases: Sequence[str], tokens: Sequence[str]) -> tuple[list[int], list[Message]]:
         """Say that this process lives and holds these leases and drains, and no others.
@@ -283,7 +201,7 @@ class Scripts:
         Gives the positions of the leases that are lost.
         """
         lost, messages = self._run("renew", locals())
-        return lost, _messages(messages)
+        return lost, messages_of(messages)
 
     def vouch(self, *, holders: Sequence[str]) -> list[str]:
         """Say for other processes that they live; gives their leases that are lost, ``holder run key fence``."""
@@ -296,23 +214,23 @@ class Scripts:
         against this lease alone, and what ran in other threads; behind it may stand the key of a node that was fused to
         the claim's own.
         """
-        return _messages(self._run("bury", locals()))
+        return messages_of(self._run("bury", locals()))
 
     def register(self, *, worker: str, queues: Sequence[str], slots: int) -> list[Message]:
         """Say that a worker is there (0 slots: that it leaves)."""
-        return _messages(self._run("register", locals()))
+        return messages_of(self._run("register", locals()))
 
     def sweep(self, *, worker: str, every_ms: int) -> Swept:
         """Put right what nobody will report, unless somebody did within ``every_ms``."""
         swept, messages, due = self._run("sweep", locals())
-        return Swept(bool(swept), _messages(messages), due)
+        return Swept(bool(swept), messages_of(messages), due)
 
     def park(self, *, run: str, message: str, replaces: bool = False) -> str | None:
         """Have a message sent when a run ends, unless there is one already.
 
         Gives ``parked``; or the status of a run that has ended, and nobody tells of it; or None if it is gone.
         """
-        return _text(self._run("park", locals()))
+        return text_or_none(self._run("park", locals()))
 
     def told(self, *, run: str) -> None:
         """What was parked has been answered."""
@@ -320,11 +238,11 @@ class Scripts:
 
     def pause(self, *, run: str) -> str | None:
         """Have nothing more of a run begin; gives its status, None if there is no such run."""
-        return _text(self._run("pause", locals()) or None)
+        return text_or_none(self._run("pause", locals()) or None)
 
     def resume(self, *, run: str) -> Changed | None:
         """Go on with a paused run; None: there is no such run."""
-        return _changed(self._run("resume", locals()))
+        return changed_of(self._run("resume", locals()))
 
     def stage(self, *, staged: str, offset: int, values: Sequence[str]) -> bool:
         """Put a piece of what a retry makes anew onto a list of the caller's own; False: the rest of it is gone."""
@@ -332,7 +250,7 @@ class Scripts:
 
     def retry(self, *, run: str, ended: str, staged: str, counters: Mapping[str, int]) -> Changed | None:
         """Open an ended run again; says ``ok``, or ``changed``: it is not as the caller saw it. None: there is none."""
-        return _changed(self._run("retry", locals()))
+        return changed_of(self._run("retry", locals()))
 
     def drop(self, *, letters: Sequence[str]) -> int:
         """Keep dead letters (``run node``) no longer; gives how many there were."""
@@ -342,11 +260,11 @@ class Scripts:
     def cancel(self, *, run: str) -> tuple[str | None, list[Message]]:
         """Cancel a run; gives the status it has now, None if there is no such run."""
         status, messages = self._run("cancel", locals()) or (None, [])
-        return _text(status), _messages(messages)
+        return text_or_none(status), messages_of(messages)
 
     def forget(self, *, run: str) -> str | None:
         """Delete an ended run; gives its status, None if there is no such run."""
-        return _text(self._run("forget", locals()))
+        return text_or_none(self._run("forget", locals()))
 
     def _run(self, name: str, given: dict[str, Any], values: Sequence[bytes | str] = ()) -> Any:
         header = self._header(name, given, self._next_call())
@@ -382,39 +300,8 @@ def _script_for(client: redis.Redis, name: str) -> Any:
     return script
 
 
-def _claims(reply: list[list[Any]]) -> list[Claimed]:
-    inputs: dict[bytes, bytes] = {}  # a run's stands in its first claim only
-    claims = []
-    for run, key, attempt, crashes, fence, plan, run_input, *others in reply:
-        if run_input == 1:
-            run_input = inputs[run]
-        elif run_input is not None:
-            inputs[run] = run_input
-        made = (run.decode(), key.decode(), attempt, crashes, fence, plan.decode(), run_input, *others)
-        claims.append(Claimed._make(made))
-    return claims
-
-
-def _messages(reply: list[list[bytes]]) -> list[Message]:
-    decoded = ([part.decode() for part in message] for message in reply)
-    return [WakeUp(*message) if len(message) == 2 else Delivery(*message) for message in decoded]
-
-
-def submitted(reply: Any) -> Submitted:
-    said, messages, epoch, left = reply
-    return Submitted(said.decode(), _messages(messages), epoch.decode(), bool(left))
-
-
 def refused(name: str, error: redis.RedisError) -> StateError:
     return StateError(f"the state store refuses {name}: {error}")
-
-
-def _changed(reply: Any) -> Changed | None:
-    return Changed(reply[0].decode(), _messages(reply[1]), bool(reply[2])) if reply else None
-
-
-def _text(reply: bytes | None) -> str | None:
-    return None if reply is None else reply.decode()
 
 
 def _header_of(name: str, source: str) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from flowq.core.errors import StoreFullError, StoreUnavailableError
-from flowq.runtime.scripts import Claimed, Message, Next, OutcomeEntry
+from flowq.runtime.replies import Claimed, Message, Next
+from flowq.runtime.scripts import OutcomeEntry
 from flowq.runtime.work import Ended, Work, joined
 
 logger = logging.getLogger("flowq.worker")

@@ -25,7 +25,7 @@ from typing import Protocol
 
 from flowq.runtime.board import Attempt, Board, Phase, Seat
 from flowq.runtime.leases import GIVE_UP_S, LOOK_S
-from flowq.runtime.scripts import Message
+from flowq.runtime.replies import Message
 
 logger = logging.getLogger("flowq.worker")
 

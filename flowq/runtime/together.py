@@ -10,7 +10,8 @@ import redis
 
 from flowq.core.errors import StateError, StoreUnavailableError
 from flowq.results.connection import answer
-from flowq.runtime.scripts import Scripts, Submitted, refused, submitted
+from flowq.runtime.replies import Submitted, submitted_of
+from flowq.runtime.scripts import Scripts, refused
 
 
 def submit_all(scripts: Scripts, calls: Sequence[Mapping[str, Any]]) -> list[Submitted | StateError]:
@@ -20,7 +21,7 @@ def submit_all(scripts: Scripts, calls: Sequence[Mapping[str, Any]]) -> list[Sub
         StoreUnavailableError: the store cannot be reached; which of the calls were carried out is not known.
     """
     replies = _run_all(scripts, "submit", calls)
-    return [reply if isinstance(reply, StateError) else submitted(reply) for reply in replies]
+    return [reply if isinstance(reply, StateError) else submitted_of(reply) for reply in replies]
 
 
 def _run_all(scripts: Scripts, name: str, calls: Sequence[Mapping[str, Any]]) -> list[Any]:

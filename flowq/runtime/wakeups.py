@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from celery import Celery, signals
 from kombu.serialization import dumps
 
-from flowq.runtime.scripts import WakeUp
+from flowq.runtime.replies import WakeUp
 
 DRAIN = "flowq.drain"
 """The Celery task that answers a wake-up."""

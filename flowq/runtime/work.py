@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from flowq.runtime.attempt import Outcome
-from flowq.runtime.scripts import Claimed, OutcomeEntry, outcome_entry
+from flowq.runtime.replies import Claimed
+from flowq.runtime.scripts import OutcomeEntry, outcome_entry
 
 LATE_S = 0.25
 """What waits behind an attempt for so long is not to wait any longer."""

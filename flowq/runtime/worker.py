@@ -16,7 +16,8 @@ from flowq.runtime.leases import LeaseKeeper
 from flowq.runtime.monitor import Monitor, NoMonitor
 from flowq.runtime.paces import Paces
 from flowq.runtime.remote import Loader
-from flowq.runtime.scripts import Message, outcome_entry
+from flowq.runtime.replies import Message
+from flowq.runtime.scripts import outcome_entry
 from flowq.runtime.state import State
 
 

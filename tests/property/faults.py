@@ -8,7 +8,7 @@ from typing import Any
 from flowq.core.types import FlowStatus, FlowType, NodeStatus
 from flowq.runtime import events
 from flowq.runtime.events import Ref
-from flowq.runtime.scripts import Claimed, WakeUp
+from flowq.runtime.replies import Claimed, WakeUp
 from tests.property.calls import DEAD, Calls, Sent
 from tests.property.choices import Choose, one_of, some_of
 from tests.property.look import Seen

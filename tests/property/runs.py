@@ -9,7 +9,8 @@ from flowq.core.types import FlowStatus
 from flowq.plan import Plan
 from flowq.runtime.events import Ref
 from flowq.runtime.machine import RunState
-from flowq.runtime.scripts import Claimed, OutcomeEntry
+from flowq.runtime.replies import Claimed
+from flowq.runtime.scripts import OutcomeEntry
 from tests.property.calls import LONG_S
 from tests.property.reference import Ending, Fates
 

@@ -15,8 +15,9 @@ from flowq.core.types import FlowStatus, FlowType, NodeStatus
 from flowq.plan import Plan
 from flowq.runtime import events, machine
 from flowq.runtime.events import Ref
+from flowq.runtime.replies import Claimed, Next, WakeUp
 from flowq.runtime.rows import inputs_of, reads_input, rows_of
-from flowq.runtime.scripts import Claimed, Next, OutcomeEntry, WakeUp
+from flowq.runtime.scripts import OutcomeEntry
 from tests.property.calls import Calls, Changes, merged, sized, taking
 from tests.property.choices import Choose, one_of, seeded, some_of
 from tests.property.drive import event_of

@@ -9,7 +9,8 @@ import pytest
 
 from flowq.core.errors import StoreUnavailableError
 from flowq.runtime.paces import UNKNOWN_S, Paces
-from flowq.runtime.scripts import Claimed, Next, OutcomeEntry, outcome_entry
+from flowq.runtime.replies import Claimed, Next
+from flowq.runtime.scripts import OutcomeEntry, outcome_entry
 from flowq.runtime.steps import (
     BATCH_S,
     FRESH_S,

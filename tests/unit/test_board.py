@@ -13,7 +13,7 @@ import pytest
 
 from flowq.runtime.board import _MAIN, SEATS_PER_PLACE, Attempt, Board, Phase, Seat
 from flowq.runtime.leases import GIVE_UP_S
-from flowq.runtime.scripts import WakeUp
+from flowq.runtime.replies import WakeUp
 from flowq.runtime.supervisor import CANCEL_GRACE_S, Life, Supervisor, child_life
 
 LEASE = "0123456789abcdef 12.345 1700000000000000"

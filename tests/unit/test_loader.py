@@ -8,7 +8,7 @@ from typing import Any
 from flowq.plan import Plan
 from flowq.plan.model import Edge, Node
 from flowq.runtime.remote import Loader
-from flowq.runtime.scripts import Claimed
+from flowq.runtime.replies import Claimed
 
 WIDTH = 500
 

@@ -13,7 +13,7 @@ from celery.local import Proxy
 from kombu.entity import Queue
 
 from flowq.runtime import wakeups
-from flowq.runtime.scripts import WakeUp
+from flowq.runtime.replies import WakeUp
 
 OWN = {"id", "root_id", "expires", "correlation_id", "delivery_tag"}
 """What is another thing in each message."""

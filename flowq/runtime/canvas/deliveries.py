@@ -11,7 +11,7 @@ from flowq.core.context import FlowContext
 from flowq.plan import Plan, Region, region_from_json
 from flowq.runtime.canvas.signatures import Signatures
 from flowq.runtime.canvas.tasks import know
-from flowq.runtime.scripts import Delivery
+from flowq.runtime.replies import Delivery
 from flowq.runtime.state import State
 
 _PUBLISHING = Lock()

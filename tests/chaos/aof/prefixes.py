@@ -14,7 +14,8 @@ import pytest
 
 from flowq import FlowContext, FlowStatus, RunNotFound, Settings
 from flowq.core.types import FINAL
-from flowq.runtime.scripts import Claimed, Message, OutcomeEntry, Scripts, outcome_entry
+from flowq.runtime.replies import Claimed, Message
+from flowq.runtime.scripts import OutcomeEntry, Scripts, outcome_entry
 from flowq.runtime.state import Record, State
 from flowq.runtime.worker import WorkerProcess
 from flowq.testing.keyspace import open_keys

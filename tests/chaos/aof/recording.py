@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from flowq import FlowHandle, FlowStatus
-from flowq.runtime.scripts import Claimed, Scripts
+from flowq.runtime.replies import Claimed
+from flowq.runtime.scripts import Scripts
 from flowq.standalone import EmbeddedServer
 from flowq.testing import wait_until
 from tests.chaos.aof.log import Log

@@ -8,8 +8,9 @@ from typing import Any
 
 from flowq.plan import Plan, lower
 from flowq.runtime.events import Ref
+from flowq.runtime.replies import Claimed
 from flowq.runtime.rows import rows_of
-from flowq.runtime.scripts import Claimed, OutcomeEntry
+from flowq.runtime.scripts import OutcomeEntry
 from tests.chaos.replies.faults import Fault
 from tests.chaos.replies.pair import LEASE_S, Pair
 from tests.property.choices import Choose, one_of, some_of

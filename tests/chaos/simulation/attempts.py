@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from flowq.runtime.events import Ref
-from flowq.runtime.scripts import Claimed, OutcomeEntry
+from flowq.runtime.replies import Claimed
+from flowq.runtime.scripts import OutcomeEntry
 from flowq.runtime.work import LATE_S, Ended, released
 from tests.chaos.simulation import history as word
 from tests.chaos.simulation.delivery import US

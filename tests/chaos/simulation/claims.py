@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from flowq.core.types import FlowType, NodeStatus
 from flowq.runtime.events import Ref
-from flowq.runtime.scripts import Claimed
+from flowq.runtime.replies import Claimed
 from tests.chaos.simulation import history as word
 from tests.chaos.simulation.delivery import US, Delivery
 from tests.chaos.simulation.history import Event

@@ -9,7 +9,7 @@ from flowq.plan import Plan
 from flowq.runtime.events import Ref
 from flowq.runtime.machine import RunState
 from flowq.runtime.reopening import Reopened
-from flowq.runtime.scripts import Message
+from flowq.runtime.replies import Message
 from tests.chaos.simulation import history as word
 from tests.chaos.simulation.claims import DEADLINE, Claims
 from tests.chaos.simulation.delivery import Call

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from flowq.core.types import FlowType
 from flowq.runtime.events import Ref
-from flowq.runtime.scripts import Message, WakeUp
+from flowq.runtime.replies import Message, WakeUp
 from tests.chaos.simulation.history import Event
 from tests.chaos.simulation.kept import Stored
 

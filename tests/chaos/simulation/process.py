@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowq.core.types import FlowType
 from flowq.runtime.events import Ref
-from flowq.runtime.scripts import Claimed, WakeUp
+from flowq.runtime.replies import Claimed, WakeUp
 from flowq.runtime.work import Work
 from tests.chaos.simulation import history as word
 from tests.chaos.simulation.claims import Asked, Lease

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from flowq.runtime.events import Ref
-from flowq.runtime.scripts import Message, Next, OutcomeEntry
+from flowq.runtime.replies import Message, Next
+from flowq.runtime.scripts import OutcomeEntry
 from tests.chaos.simulation import history as word
 from tests.chaos.simulation.claims import DEADLINE, Asked, Lease
 from tests.chaos.simulation.control import Control

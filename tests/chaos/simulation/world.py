@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowq.core.errors import StoreUnavailableError
 from flowq.runtime import drain_steps, machine, reopening, steps
-from flowq.runtime.scripts import Next, WakeUp
+from flowq.runtime.replies import Next, WakeUp
 from tests.chaos.simulation import history as word
 from tests.chaos.simulation import store as store_module
 from tests.chaos.simulation.delivery import US, Call

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowq.core.config import RetryPolicy
 from flowq.core.types import FlowType
 from flowq.plan import Plan, lower
-from flowq.runtime.scripts import Delivery
+from flowq.runtime.replies import Delivery
 from tests.conformance.scripts.desk import Desk, deliveries, node, plan
 from tests.property.calls import LONG_S
 

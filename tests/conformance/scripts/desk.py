@@ -14,19 +14,9 @@ from flowq.core.types import NodeStatus
 from flowq.plan import Plan, lower
 from flowq.plan.model import Edge, Node
 from flowq.runtime.events import Ref
+from flowq.runtime.replies import Changed, Claimed, Delivery, Message, Next, Picked, Submitted, Swept, WakeUp
 from flowq.runtime.rows import rows_of
-from flowq.runtime.scripts import (
-    Changed,
-    Claimed,
-    Delivery,
-    Message,
-    Next,
-    OutcomeEntry,
-    Picked,
-    Submitted,
-    Swept,
-    WakeUp,
-)
+from flowq.runtime.scripts import OutcomeEntry
 from flowq.runtime.state import Record, State, told_by
 from tests.property.calls import Calls, Sent
 from tests.property.look import SUFFIXES, Entry

@@ -6,7 +6,7 @@ import pytest
 
 from flowq.core.types import NodeStatus
 from flowq.plan import Plan, lower
-from flowq.runtime.scripts import Claimed, Delivery
+from flowq.runtime.replies import Claimed, Delivery
 from tests.conformance.scripts.canvases import FORK_JOIN, INLINE, LOST_MS, TWICE, asked, complete, open_map
 from tests.conformance.scripts.desk import DELAY_MS, Desk, chain, deliveries, fan_in, map_plan, node, plan
 

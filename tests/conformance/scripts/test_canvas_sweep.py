@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowq.runtime.scripts import Delivery
+from flowq.runtime.replies import Delivery
 from tests.conformance.scripts.canvases import INLINE, LOST_MS, TWICE, asked, complete, open_map
 from tests.conformance.scripts.desk import Desk, chain, deliveries, fan_in, fan_out, node, plan
 

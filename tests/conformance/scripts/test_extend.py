@@ -6,7 +6,7 @@ import pytest
 
 from flowq.core.config import RetryPolicy
 from flowq.core.types import FlowType, NodeStatus
-from flowq.runtime.scripts import Claimed
+from flowq.runtime.replies import Claimed
 from tests.conformance.scripts.desk import Desk, Outcome, chain, map_plan
 
 
