@@ -38,7 +38,7 @@ SCRIPTS = {
     "consequences outlive their run": Bug("lib", "({':todo', ':due', ':aside'})", "({':due', ':aside'})"),
     "a plan lives for ever": Bug("lib", "'runs', -1) <= 0 then", "'runs', -1) < 0 then"),
     "a plan dies under its runs": Bug("lib", "'runs', -1) <= 0 then", "'runs', -1) <= 1 then"),
-    "one crash too many": Bug("lib", "if record.crashes < row[5] then", "if record.crashes <= row[5] then"),
+    "one crash too many": Bug("lib", "if deaths < row[5] then", "if deaths <= row[5] then"),
     "one attempt too many": Bug(
         "settle", "record.attempt - record.crashes < row", "record.attempt - record.crashes <= row"
     ),

@@ -78,9 +78,10 @@ def test_a_crash_of_a_fused_node_costs_its_upstream_one_attempt_at_most(flowq_co
     assert result.status is FlowStatus.FAILED
     assert {name: (node.status, node.attempt) for name, node in result.nodes.items()} == {
         "first": (NodeStatus.COMPLETED, 2),
-        "crashes_until": (NodeStatus.FAILED, 2),
+        "crashes_until": (NodeStatus.FAILED, 1),  # its other end was that of first's first attempt
     }
     assert result.failures["crashes_until"].kind is FailureKind.LOST
+    assert "2 attempts died with their worker" in result.failures["crashes_until"].message
 
 
 def test_a_poison_node_is_lost_after_its_crash_budget(run, log):

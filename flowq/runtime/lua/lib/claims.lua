@@ -111,7 +111,7 @@ local function take(queue, lane, most, claims)
       found[1] = {run_of(id), key}
     end
     for _, entry in ipairs(found) do claim(entry[1], entry[2], claims) end
-    if #claims - before >= most or (#found < #entries and #claims > before) then return end
+    if #claims - before >= most or (batch and #claims > before) then return end -- who is alone is looked for in one piece
   end
 end
 
