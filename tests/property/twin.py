@@ -263,6 +263,10 @@ class Twin(Faults):
                 taken["thread" if spec.placement is FlowType.THREAD else "process"] += 1
         if drain["batch"] and taken["process"] > 1:
             self._check_batch(reply)
+        if drain["token"] and drain["listens_ms"] and not drain["busy"] and not reply.claims:
+            client, keys = self.calls.client, self.calls.keys
+            listens = client.zscore(keys.idle(drain["queue"]), drain["token"]) is not None
+            assert listens or client.exists(keys.bell(drain["token"])), "a drain listens, and nobody rings for it"
         self.seen = self._look()
         for lane in LANES:
             assert taken[lane] <= drain[lane] or handed, (lane, taken, drain)
