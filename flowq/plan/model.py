@@ -19,6 +19,12 @@ PLAN_VERSION = 1
 
 _DEFAULT_RETRY = RetryPolicy(max_attempts=1)
 
+FEW_FOLLOWERS = 4
+"""So many nodes that follow from one another worker hardly misses, if they are short."""
+
+FEW_UPSTREAMS = 16
+"""A node with more will hardly find them all done by one worker at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Edge:
@@ -99,26 +105,33 @@ class Plan:
         return {host: tuple(followers) for host, followers in found.items()}
 
     @cached_property
-    def linear(self) -> dict[int, int]:
-        """Per node, the one that alone waits for it, and for nothing else, where any worker can run both.
-
-        The worker that has run the first one may go on with the other at once: nobody else could do anything before.
+    def ahead(self) -> dict[int, tuple[int, ...]]:
+        """Per node, those that the worker that has run it may go on with at once, should it have run all else that they
+        wait for as well: those that are fused to it, and of short ones so few that nobody else misses them.
         """
-        found: dict[int, int] = {}
+        found: dict[int, tuple[int, ...]] = {}
         for index, edges in enumerate(self.downstream):
-            if len(edges) != 1:
-                continue
-            node, follower = self.nodes[index], self.nodes[edges[0][0]]
-            if (
-                len(follower.edges) == 1
-                and node.placement is follower.placement is FlowType.PROCESS
-                and node.queue == follower.queue
-                and not node.is_map
-                and not follower.is_map
-                and follower.timeout_s is None  # if it is stopped, the one before must stand as recorded
-            ):
-                found[index] = edges[0][0]
+            fused = self.fused.get(index, ())
+            others = [follower for follower, _ in edges if follower not in fused and self._may_come_at_once(follower)]
+            if fused or (others and len(edges) <= FEW_FOLLOWERS):
+                found[index] = (*fused, *(others if len(edges) <= FEW_FOLLOWERS else ()))
         return found
+
+    def _may_come_at_once(self, index: int) -> bool:
+        node = self.nodes[index]
+        if node.is_map or node.timeout_s is not None:  # if it is stopped, those before must stand as recorded
+            return False
+        if len(node.edges) > FEW_UPSTREAMS or node.placement is FlowType.THREAD:
+            return False
+        upstreams = [self.nodes[edge.upstream] for edge in node.edges]
+        if any(upstream.is_map for upstream in upstreams):
+            return False
+        if node.placement is FlowType.INLINE:
+            return True
+        alike = all((other.placement, other.queue) == (node.placement, node.queue) for other in upstreams)
+        return alike and all(
+            one.max_crashes > 1 for one in (node, *upstreams)
+        )  # what ends its process takes others along
 
     @cached_property
     def index(self) -> dict[str, int]:

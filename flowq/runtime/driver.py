@@ -110,7 +110,7 @@ class Driver:
         return 0.0 if node.placement is FlowType.INLINE else self._worker.paces.expect(node.processor)
 
     def _run(self, request: asked.Run) -> Ended:
-        return self._runner.run(request.claim, alone=request.alone, returns=request.returns)
+        return self._runner.run(request.claim, request.outputs, alone=request.alone, returns=request.returns)
 
     def _send(self, request: asked.Send) -> None:
         self._worker.send(request.messages)

@@ -19,6 +19,7 @@ from flowq.runtime.missing import Ending, label, missing_of
 from flowq.runtime.replies import Claimed
 from flowq.runtime.rows import inputs_of, reads_input
 from flowq.runtime.state import Record, State
+from flowq.runtime.work import Outputs
 
 NODES = 100_000
 """Of so many nodes a process remembers what they read."""
@@ -87,23 +88,22 @@ class Loader:
             found = self._reads[plan_hash, index] = Reads(inputs_of(plan, node), optional, reads_input(node))
         return found
 
-    def fused(self, attempt: RemoteAttempt, output: bytes) -> Iterator[RemoteAttempt]:
-        """Prepare the nodes that may be run at once after one that has just given ``output``: they are fused to it, or
-        follow from it alone.
+    def ahead(self, attempt: RemoteAttempt, outputs: Outputs) -> Iterator[RemoteAttempt]:
+        """Prepare the nodes that may be run at once after one that has just completed: ``outputs`` has its output, and
+        all else that they wait for.
 
         None after a crash: one of them may have caused it, so that each is now claimed, and counted, by itself.
         """
         if attempt.ref.item >= 0 or attempt.claim.crashes:
             return
-        followers = attempt.plan.fused.get(attempt.ref.node, ())
-        linear = attempt.plan.linear.get(attempt.ref.node)
-        for index in followers if linear is None else (linear,):
-            claim = attempt.claim._replace(key=Ref(index).key, attempt=1, crashes=0, fence=0, records=None, values=None)
-            node = attempt.plan.nodes[index]
-            info = AttemptInfo(claim.run, node.path, 1)
-            reads = self._reads_of(attempt.plan, claim.plan, index)
-            inputs = Inputs(node, partial(self._input, claim, reads), lambda _: output)
-            yield RemoteAttempt(claim, attempt.plan, Ref(index), node, info, inputs)
+        run, plan = attempt.claim.run, attempt.plan
+        for index in plan.ahead.get(attempt.ref.node, ()):
+            node = plan.nodes[index]
+            if all((run, edge.upstream) in outputs for edge in node.edges):
+                claim = attempt.claim._replace(key=str(index), attempt=1, crashes=0, fence=0, records=None, values=None)
+                reads = self._reads_of(plan, claim.plan, index)
+                inputs = Inputs(node, partial(self._input, claim, reads), lambda upstream: outputs[run, upstream])
+                yield RemoteAttempt(claim, plan, Ref(index), node, AttemptInfo(run, node.path, 1), inputs)
 
     def _input(self, claim: Claimed, reads: Reads) -> bytes:
         packed = claim.run_input

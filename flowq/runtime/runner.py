@@ -20,7 +20,7 @@ from flowq.runtime.remote import RemoteAttempt
 from flowq.runtime.replies import Claimed
 from flowq.runtime.scripts import OutcomeEntry
 from flowq.runtime.steps import AGAIN_S, AWAY, BATCH_S
-from flowq.runtime.work import Ended, released
+from flowq.runtime.work import Ended, Outputs, released
 from flowq.runtime.worker import WorkerProcess
 
 logger = logging.getLogger("flowq.worker")
@@ -29,8 +29,8 @@ ITEMS_PER_CALL = 1000
 """Items that one call opens: about a millisecond of Redis."""
 
 FUSE_S = 0.05
-"""Nodes are fused to a claim for so long. Then they are asked for: the run may have been cancelled or paused meanwhile,
-and nobody else tells of it before the next renewal."""
+"""Nodes are run ahead of their claims for so long. Then they are asked for: the run may have been cancelled or paused
+meanwhile, and nobody else tells of it before the next renewal."""
 
 NO_RETRY = Node("?", "?", retry=RetryPolicy(max_attempts=1))
 """Stands for the node of a claim whose plan cannot be read."""
@@ -41,7 +41,7 @@ class ClaimRunner:
 
     Args:
         worker: the services of this process.
-        in_canvas: the claims are node tasks' (nothing is fused: which nodes need no message, the lowering says).
+        in_canvas: the claims are node tasks' (nothing is run ahead: which nodes need no message, the lowering says).
         closing: tells whether this process is to end: then nothing more is begun.
     """
 
@@ -52,13 +52,14 @@ class ClaimRunner:
         self._in_canvas = in_canvas
         self._closing = closing
 
-    def run(self, claim: Claimed, *, alone: bool = False, returns: bool = False) -> Ended:
-        """Run a claim (``alone`` and ``returns`` as in OutcomeEntry). It raises no Exception.
+    def run(self, claim: Claimed, outputs: Outputs, *, alone: bool = False, returns: bool = False) -> Ended:
+        """Run a claim and what follows from it, as ``steps.Run`` says. It raises no Exception.
 
         While the store is away, its inputs cannot be had: then the claim is handed back, and no attempt is counted.
         """
         try:
-            ended = self._run(claim, NoMonitor() if returns else self._worker.monitor)  # Celery itself shows its tasks
+            # Celery itself shows its tasks.
+            ended = self._run(claim, outputs, NoMonitor() if returns else self._worker.monitor)
         except AWAY as error:
             logger.warning("the claim %s is handed back: its inputs cannot be had now (%s)", claim.lease, error)
             ended = Ended([released(claim)], [])
@@ -73,9 +74,9 @@ class ClaimRunner:
                 logger.warning("node %s of run %s waits for another worker: %s", claim.key, claim.run, why)
         return ended
 
-    def _run(self, claim: Claimed, monitor: Monitor) -> Ended:
+    def _run(self, claim: Claimed, outputs: Outputs, monitor: Monitor) -> Ended:
         attempt = self._worker.loader.attempt(claim)
-        return self._open_map(attempt) if attempt.opens_map else self._attempt(attempt, monitor)
+        return self._open_map(attempt) if attempt.opens_map else self._attempt(attempt, outputs, monitor)
 
     def unknown(self, claim: Claimed) -> Ended:
         """End a claim on a processor that this worker does not know."""
@@ -89,8 +90,8 @@ class ClaimRunner:
             outcome = failed(error, attempt.node)
         return Ended([_entry(claim, attempt.node, outcome, None, 0)], [], outcome)
 
-    def _attempt(self, attempt: RemoteAttempt, monitor: Monitor) -> Ended:
-        """Run an attempt, and if it completes, the nodes that are fused to it."""
+    def _attempt(self, attempt: RemoteAttempt, outputs: Outputs, monitor: Monitor) -> Ended:
+        """Run an attempt, and if it completes, the nodes that can be run ahead."""
         entries: list[OutcomeEntry] = []
         values: list[bytes] = []
         first: Outcome | None = None
@@ -99,7 +100,7 @@ class ClaimRunner:
         while todo:
             current = todo.popleft()
             if current is not attempt and not self._fits(current.node, time.monotonic() - began):
-                break  # what was done before is recorded, and the fused nodes come by themselves
+                break  # what was done before is recorded, and the others come by themselves
             try:
                 fused = "" if current is attempt else current.claim.key
                 outcome = self._perform(current, attempt.claim.lease, monitor, fused)
@@ -109,7 +110,7 @@ class ClaimRunner:
             except AWAY:
                 if current is attempt:
                     raise
-                break  # what was done before is recorded, and the fused node comes by itself
+                break  # what was done before is recorded, and this one comes by itself
             first = first or outcome
             position = 0 if packed is None else len(values) + 2
             entries.append(_entry(current.claim, current.node, outcome, packed, position))
@@ -117,24 +118,26 @@ class ClaimRunner:
             if packed is not None:
                 entries[-1]["kept"] = self._worker.results.beside(packed)
                 values.append(packed)
-                todo.extend(self._fused(current, outcome.value or b""))
+                todo.extend(self._ahead(current, outcome, outputs))
         if first is None:
             # Nobody may have taken the claim yet, if it was given up only because the store was away for long.
             return Ended([released(attempt.claim)], [], is_lost=True)
         return Ended(entries, values, first)
 
     def _fits(self, node: Node, passed_s: float) -> bool:
-        """Tell whether a node is fused to what has been going on for so long; one that any worker can run, only if it
-        is short."""
+        """Tell whether a node is run ahead when this has been going on for so long; if any worker can run it, only a
+        short one."""
         if node.placement is FlowType.INLINE:
             return passed_s <= FUSE_S
         return passed_s + self._worker.paces.expect(node.processor) <= BATCH_S
 
-    def _fused(self, attempt: RemoteAttempt, output: bytes) -> list[RemoteAttempt]:
+    def _ahead(self, attempt: RemoteAttempt, outcome: Outcome, outputs: Outputs) -> list[RemoteAttempt]:
         if self._in_canvas or self._closing():
             return []
+        if attempt.ref.item < 0:
+            outputs[attempt.claim.run, attempt.ref.node] = outcome.value
         try:
-            return list(self._worker.loader.fused(attempt, output))
+            return list(self._worker.loader.ahead(attempt, outputs))
         except AWAY:
             return []  # they come by themselves
 

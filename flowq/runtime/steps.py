@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from flowq.core.errors import StoreFullError, StoreUnavailableError
 from flowq.runtime.replies import Claimed, Message, Next
 from flowq.runtime.scripts import OutcomeEntry
-from flowq.runtime.work import Ended, Work, joined
+from flowq.runtime.work import Ended, Outputs, Work, joined
 
 logger = logging.getLogger("flowq.worker")
 
@@ -82,9 +82,10 @@ class Expect(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Run a claim, which gives Ended."""
+    """Run a claim, and what follows from it and ``outputs`` at once, which gives Ended; outputs are added."""
 
     claim: Claimed
+    outputs: Outputs
     alone: bool = False
     returns: bool = False
 
@@ -220,6 +221,7 @@ class Keeping:
         """
         began = now = yield Now()
         begun = 0
+        outputs: Outputs = {}
         while work.todo and not self.closing():
             expected = yield Expect(work.todo[0])
             if begun and now - began + expected > BATCH_S:
@@ -229,7 +231,7 @@ class Keeping:
             claim = work.begin(now)
             if claim is None:
                 break
-            work.end((yield Run(claim, alone, returns)))
+            work.end((yield Run(claim, outputs, alone, returns)))
             begun += 1
             now = yield Now()
             self.pace_s = max((now - began) / begun, (yield Expect(claim)))

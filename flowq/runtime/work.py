@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from flowq.runtime.attempt import Outcome
 from flowq.runtime.replies import Claimed
@@ -15,11 +15,15 @@ LATE_S = 0.25
 """What waits behind an attempt for so long is not to wait any longer."""
 
 
+Outputs: TypeAlias = dict[tuple[str, int], Any]
+"""By run and node: what was computed since the last settle, and so is not stored yet."""
+
+
 class Ended(NamedTuple):
     """What came of a claim, or of several."""
 
     entries: list[OutcomeEntry]
-    """Of the attempt, and of the nodes that were fused to it; none if it opened a map."""
+    """Of the attempt, and of the nodes that were run ahead after it; none if it opened a map."""
     values: list[bytes]
     outcome: Outcome | None = None
     """Of the attempt; None if it opened a map, or lost its lease, or there are several."""

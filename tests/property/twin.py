@@ -193,9 +193,10 @@ class Twin(Faults):
         position = len(values) + 1 if ending is Ending.COMPLETED else 0
         outcomes.append(outcome_of(run.id, ref, fence, ending, position, fused=fused))
         if position and ref.item < 0:
-            linear = run.plan.linear.get(ref.node)
-            for follower in run.plan.fused.get(ref.node, ()) if linear is None else (linear,):
-                if self.choose(4) != 1:
+            told = {outcome["key"] for outcome in outcomes if outcome["run"] == run.id and outcome["value"]}
+            for follower in run.plan.ahead.get(ref.node, ()):
+                upstreams = {str(edge.upstream) for edge in run.plan.nodes[follower].edges}
+                if upstreams <= told and self.choose(4) != 1:
                     self._tell(run, Ref(follower), 0, outcomes, values, fused=True)
 
     def _stale_outcome(self) -> OutcomeEntry:

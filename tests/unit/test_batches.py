@@ -73,7 +73,7 @@ class Drive:
                 return self.now
             case Expect(claim):
                 return self.expects_s[int(claim.key)]
-            case Run(claim):
+            case Run(claim, _):
                 self.now += self.takes_s[int(claim.key)]
                 return ended(claim)
             case Settle(outcomes, values):

@@ -164,7 +164,7 @@ class Walk:
             )
         )
         if kind == "completed" and "." not in key:
-            for follower in self._plans[run].fused.get(int(key), ()):
+            for follower in self._plans[run].ahead.get(int(key), ()):
                 if self._choose(3):
                     self._tell(run, str(follower), 0, outcomes, values, fused=True)
 

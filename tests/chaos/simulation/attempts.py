@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from flowq.plan import Plan
 from flowq.runtime.events import Ref
 from flowq.runtime.replies import Claimed
 from flowq.runtime.scripts import OutcomeEntry
-from flowq.runtime.work import LATE_S, Ended, released
+from flowq.runtime.work import LATE_S, Ended, Outputs, released
 from tests.chaos.simulation import history as word
 from tests.chaos.simulation.delivery import US
 from tests.chaos.simulation.process import WAITS, Process, Strand, lease_of
@@ -99,9 +100,7 @@ class Attempts:
                 value = (current.key, claim.fence, claim.attempt)
                 values.append(value)
                 if ref.item < 0 and not claim.crashes and not process.closing:
-                    todo += [Ref(follower) for follower in plan.fused.get(current.node, ())]
-                    if current.node in plan.linear and self.draw() < 0.5:
-                        todo.append(Ref(plan.linear[current.node]))
+                    todo += self._ahead(plan, claim.run, current, value, strand.outputs)
             fence = claim.fence if is_own else -claim.fence
             world.history.append((word.FINISHED, world.now, claim.run, current, fence, process.name, ending, value))
             failures = claim.attempt - claim.crashes if is_own else 1
@@ -124,6 +123,16 @@ class Attempts:
                 )
             )
         process.resume(strand, waits, Ended(entries, values))
+
+    def _ahead(self, plan: Plan, run: str, done: Ref, value: Any, outputs: Outputs) -> list[Ref]:
+        """Choose what is run ahead after a node."""
+        outputs[run, done.node] = value
+        chosen = []
+        for follower in plan.ahead.get(done.node, ()):
+            node = plan.nodes[follower]
+            if all((run, edge.upstream) in outputs for edge in node.edges) and (node.fused or self.draw() < 0.5):
+                chosen.append(Ref(follower))
+        return chosen
 
     def _open(self, process: Process, strand: Strand, claim: Claimed, ref: Ref, total: int, offset: int) -> None:
         """Open some more items of a map."""

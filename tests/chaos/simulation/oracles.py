@@ -379,7 +379,7 @@ class Judge:
 
     def _may_be_fused(self, known: Known, ref: Ref) -> bool:
         """A fused node's own attempts have no fence yet when they end."""
-        return ref.item < 0 and (known.plan.nodes[ref.node].fused or ref.node in known.plan.linear.values())
+        return ref.item < 0 and any(ref.node in followers for followers in known.plan.ahead.values())
 
     def _has_upstream(self, known: Known, ref: Ref, statuses: tuple[NodeStatus, ...]) -> bool:
         """Whether a required upstream, or an item of one, has ended in one of these ways."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flowq.core.types import FlowType
 from flowq.runtime.events import Ref
 from flowq.runtime.replies import Claimed, WakeUp
-from flowq.runtime.work import Work
+from flowq.runtime.work import Outputs, Work
 from tests.chaos.simulation import history as word
 from tests.chaos.simulation.claims import Asked, Lease
 from tests.chaos.simulation.delivery import US
@@ -30,7 +30,7 @@ PACES_S = (0.0, 0.001, 0.003, 1.0)
 class Strand:
     """One generator of steps, in a process."""
 
-    __slots__ = ("awaits", "drain", "lease", "steps", "thread", "waits", "work")
+    __slots__ = ("awaits", "drain", "lease", "outputs", "steps", "thread", "waits", "work")
 
     def __init__(self, steps: Generator[Any, Any, Any], work: Work, drain: Any, thread: int) -> None:
         self.steps, self.work, self.drain, self.thread = steps, work, drain, thread
@@ -40,6 +40,8 @@ class Strand:
         """It waits for a thread to end."""
         self.lease: Lease | None = None
         """Of the attempt that runs here."""
+        self.outputs: Outputs = {}
+        """What was computed since the last settle."""
 
 
 class Process(Caller):
@@ -292,6 +294,7 @@ class Process(Caller):
         return PACES_S[int(self.draw() * len(PACES_S))]
 
     def _run(self, strand: Strand, request: Any) -> Any:
+        strand.outputs = request.outputs
         return self.worker.attempts.run(self, strand, request.claim)
 
 

@@ -103,7 +103,7 @@ def plan_of(number: int) -> Plan:
         plan = random_plan(choose, LARGEST)
         if len(plan) >= SMALLEST:
             break
-    plan.hash, plan.downstream, plan.fused  # noqa: B018 - worked out once
+    plan.hash, plan.downstream, plan.ahead  # noqa: B018 - worked out once
     return plan
 
 
