@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, Literal
 
 import redis
 
+from flowq import results_of
 from flowq.client.client import Client
 from flowq.core.config import Dispatch
 from flowq.core.handle import Handle
+from flowq.core.result import FlowResult
 from flowq.core.types import FlowStatus
 from flowq.standalone import EmbeddedServer
 from flowq.testing.fleet import fleet, use
 from tests.bench.compare import flowq_flows
 from tests.bench.compare.graph import inputs_of
-from tests.bench.compare.peer import Job, Peer, one_by_one
+from tests.bench.compare.peer import Job, Laps, Peer
 from tests.bench.compare.shapes import Shape
 
 
 class FlowqPeer(Peer):
     """flowq with a dispatch: two workers with a prefork child each, as ``flowq.embedded`` starts them, or solo ones."""
 
-    note = "two workers as flowq.embedded starts them; plans are compiled before the clock starts"
+    note = (
+        "two workers as flowq.embedded starts them; plans are compiled before the clock starts; several runs are"
+        " submitted, and their results read, together"
+    )
 
     def __init__(
         self,
@@ -79,15 +83,31 @@ class FlowqPeer(Peer):
         with use(self.context):
             flow.plan()
 
-        def start(given: tuple[Any, ...]) -> Callable[[], Any]:
-            handle = flow.submit(*given, context=self.context, dispatch=self._dispatch)
-            self._runs.append(handle.run_id)
-            return lambda: self._read(handle)
+        inputs = [dict(zip("x", given, strict=False)) for given in inputs_of(shape)]
 
-        return one_by_one([partial(start, given) for given in inputs_of(shape)])
+        def run_one(laps: Laps) -> list[Any]:
+            number = laps.begin()
+            handle = flow.submit(**inputs[0], context=self.context, dispatch=self._dispatch)
+            laps.submitted(number)
+            output = self._read(handle, handle.result())
+            laps.end(number)
+            return [output]
 
-    def _read(self, handle: Handle) -> Any:
-        result = handle.result()
+        def run_many(laps: Laps) -> list[Any]:
+            numbers = [laps.begin() for _ in inputs]
+            handles = flow.submit_many(inputs, context=self.context, dispatch=self._dispatch)
+            for number in numbers:
+                laps.submitted(number)
+            found = []
+            for number, handle, result in zip(numbers, handles, results_of(handles), strict=True):
+                found.append(self._read(handle, result))
+                laps.end(number)
+            return found
+
+        return run_one if len(inputs) == 1 else run_many
+
+    def _read(self, handle: Handle, result: FlowResult) -> Any:
+        self._runs.append(handle.run_id)
         if result.status is not FlowStatus.COMPLETED:
             raise RuntimeError(f"{self.name}: {handle} has {result.status}: {result.error}")
         return result.output
