@@ -11,11 +11,21 @@ import ctypes
 import signal
 import threading
 import time
+
+# The same function as the public one without its enums, which take longer than many a body.
+from _signal import signal as set_handler  # type: ignore[import-not-found]
 from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import Any
 
 RING_AGAIN_S = 1.0
 """Code that swallowed the interruption is interrupted again and again."""
+
+_ALARM = int(signal.SIGALRM)
+
+
+def _nothing(*_: object) -> None:
+    """Stands for what nobody has asked for."""
 
 
 class TimeUp(BaseException):
@@ -35,12 +45,12 @@ class Interruptible:
         self._lock = threading.Lock()
         self._over = False
         self._timer: threading.Timer | None = None
-        self._before: object = None
+        self._before: Any = None
         self.in_main_thread = False
         """The body runs in its process's main thread."""
-        self.wake: Callable[[], object] = lambda: None
+        self.wake: Callable[[], object] = _nothing
         """Called after an interruption: it ends the blocking call, if the body knows how."""
-        self.told: Callable[[float], object] = lambda deadline: None
+        self.told: Callable[[float], object] = _nothing
         """Called with the end of the body's time (monotonic) when it begins, and with 0 when it has ended."""
 
     def __enter__(self) -> Interruptible:
@@ -53,7 +63,7 @@ class Interruptible:
         if self.timeout_s is not None:
             self.told(self.started + self.timeout_s)
         if self.in_main_thread:
-            self._before = signal.signal(signal.SIGALRM, self._ring)
+            self._before = set_handler(_ALARM, self._ring)
             if self.timeout_s is not None:
                 signal.setitimer(signal.ITIMER_REAL, self.timeout_s, RING_AGAIN_S)
         elif self.timeout_s is not None:
@@ -70,7 +80,7 @@ class Interruptible:
         if self.in_main_thread:
             if self.timeout_s is not None:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, self._before)  # type: ignore[arg-type]
+            set_handler(_ALARM, self._before)
         elif self._timer is not None:
             self._timer.cancel()
         if self.timeout_s is not None:

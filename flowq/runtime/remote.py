@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -25,8 +24,7 @@ NODES = 100_000
 """Of so many nodes a process remembers what they read."""
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteAttempt:
+class RemoteAttempt(NamedTuple):
     """A claim with all that is needed to run it."""
 
     claim: Claimed

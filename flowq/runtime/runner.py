@@ -205,7 +205,9 @@ class ClaimRunner:
 
 
 def _entry(claim: Claimed, node: Node, outcome: Outcome, packed: bytes | None, position: int) -> OutcomeEntry:
-    failures, after_s = claim.attempt - claim.crashes, outcome.retry_after_s
+    failures, delay_s = claim.attempt - claim.crashes, outcome.retry_after_s
+    if outcome.retry and delay_s is None:
+        delay_s = node.retry.delay(failures, random.random())
     return OutcomeEntry(
         run=claim.run,
         key=claim.key,
@@ -214,7 +216,7 @@ def _entry(claim: Claimed, node: Node, outcome: Outcome, packed: bytes | None, p
         value=position if packed is not None else 0,
         failure=outcome.failure.model_dump_json() if outcome.failure else "",
         retry=outcome.retry and failures < node.retry.max_attempts,
-        delay_ms=int((node.retry.delay(failures, random.random()) if after_s is None else after_s) * 1000),
+        delay_ms=int((delay_s or 0) * 1000),
         timed_out=outcome.timed_out,
         fused=False,
         alone=False,

@@ -134,6 +134,8 @@ class State:
         self.scripts = Scripts(self.client, self.settings)
         self.pid = os.getpid()
         self._plans: OrderedDict[str, Plan] = OrderedDict()
+        self._last_plan: tuple[str, Plan] | None = None
+        """A batch asks for one again and again."""
         self._lowerings: OrderedDict[tuple[str, bool], Lowering] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -148,9 +150,13 @@ class State:
 
     def plan(self, plan_hash: str) -> Plan:
         """Give a plan by its hash; the latest ones are kept at hand."""
+        last = self._last_plan
+        if last is not None and last[0] == plan_hash:
+            return last[1]
         with self._lock:
             if plan_hash in self._plans:
                 self._plans.move_to_end(plan_hash)
+                self._last_plan = plan_hash, self._plans[plan_hash]
                 return self._plans[plan_hash]
         key = self.keys.plan(plan_hash)
         first, pieces = self.client.hmget(key, (document_piece(0), DOCUMENT_PIECES))

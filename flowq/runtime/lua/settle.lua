@@ -47,7 +47,7 @@ for position, outcome in ipairs(header.outcomes) do
   if valid and outcome.kind == 'completed' and not item and row_of(run, node)[6] == 1 then
     valid = false -- a map completes by its items; until they are open, it is held
   elseif outcome.fence then
-    let_go(outcome.run .. ' ' .. key .. ' ' .. outcome.fence)
+    let_go(outcome.run .. ' ' .. key .. ' ' .. digits(outcome.fence))
   end
   if not valid then
     stale[#stale + 1] = position - 1

@@ -12,7 +12,7 @@ local function begin(run, key)
   if not record or record.status ~= 'ready' then return nil end
   if run.canvas then call('ZREM', run.base .. ':due', key) end
   record.status, record.attempt, record.fence = 'running', record.attempt + 1, next_fence(run)
-  record.started, record.worker = now, header.worker
+  record.started, record.worker = now_text, header.worker
   write(run, key, record)
   announce(run, key, record)
   if run.status == 'pending' then
@@ -44,7 +44,7 @@ local function hand(run, key, record)
     records, values = call('HMGET', run.nodes, unpack(row[8])), call('HMGET', run.values, unpack(row[8]))
   end
   return {run.id, key, record.attempt, record.crashes, record.fence, run.plan, row[7] == 1 and input_of(run), value,
-          map_of(record).opened, records, values}
+          row[6] == 1 and map_of(record).opened or 0, records, values}
 end
 
 local function claim(run, key, claims)

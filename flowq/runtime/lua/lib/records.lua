@@ -18,6 +18,11 @@ local prefix, header = KEYS[1], cjson.decode(ARGV[1])
 local call, format = redis.call, string.format
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- Lua takes longer to write a number than for most else: what is written often is written once, or as a whole number.
+local now_text = format('%d', now)
+local function digits(number) return format('%d', number) end
+local SMALL = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'}
+local function small(number) return SMALL[number] or digits(number) end
 
 local BUDGET = 500           -- edges that one call follows: each takes 6 to 9 microseconds
 local INLINE = 32            -- inline nodes that one call hands to its caller
@@ -160,7 +165,7 @@ local function read_ahead(run, some)
   for position, value in ipairs(call('HMGET', run.values, unpack(items))) do run.given[items[position]] = value end
 end
 
-local function lease_of(run, key, fence) return run.id .. ' ' .. key .. ' ' .. fence end
+local function lease_of(run, key, fence) return run.id .. ' ' .. key .. ' ' .. digits(fence) end
 
 -- A process that holds claims lives for as long as it says so.
 local has_refreshed = false

@@ -73,10 +73,14 @@ local function leave(run)
   run.first, run.last, run.is_behind = 1, 0, true
 end
 
+local NO_MAP = {total = -1}
+
 -- Settle a node or an item. What follows downstream goes onto the todo list.
 local function settle(run, key, record, status, reason, alone)
-  record.status, record.fence, record.ended = status, 0, now
-  local map = map_of(record)
+  local node, item = split(key)
+  local row = row_of(run, node)
+  record.status, record.fence, record.ended = status, 0, now_text
+  local map = (item or row[6] ~= 1) and NO_MAP or map_of(record)
   if alone or record.more == '~' or record.more == '!' then alone = status == 'completed' and 'alone' end
   if map.total < 0 then
     record.more = reason or ''
@@ -88,10 +92,9 @@ local function settle(run, key, record, status, reason, alone)
   announce(run, key, record)
   count(run, 'settled', 1)
   count(run, status, 1)
-  local node, item = split(key)
   if item then return settle_item(run, node, status) end
   count(run, 'remaining', -1)
-  if #row_of(run, node)[9] > 0 then
+  if #row[9] > 0 then
     later(run, node, alone or status, 0)
   elseif status ~= 'completed' and status ~= 'skipped' then
     count(run, 'bad_sinks', 1)

@@ -25,12 +25,12 @@ local function tell(run, line, worker)
 end
 
 local function announce(run, key, record)
-  tell(run, key .. ' ' .. record.status .. ' ' .. record.attempt, record.worker)
+  tell(run, key .. ' ' .. record.status .. ' ' .. small(record.attempt), record.worker)
 end
 
 -- The caller holds a claim from now on; and no longer.
 local function take_hold(lease)
-  made[#made + 1] = now
+  made[#made + 1] = now_text
   made[#made + 1] = lease
 end
 
@@ -43,8 +43,8 @@ end
 local function text_of(record)
   local map, more = record.map, record.more
   if map and map.total >= 0 then more = table.concat({map.total, map.opened, map.settled, map.broken or ''}, ',') end
-  return table.concat({record.status, record.attempt, record.crashes, record.fence, record.started, record.ended,
-    record.worker, more}, '|')
+  return record.status .. '|' .. small(record.attempt) .. '|' .. small(record.crashes) .. '|' .. digits(record.fence) .. '|' ..
+    record.started .. '|' .. record.ended .. '|' .. record.worker .. '|' .. more
 end
 
 local function put(run)
