@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -22,3 +24,23 @@ def wait_for(number: int, gate: str) -> int:
 @flow
 def gated(numbers: list[int], gate: str) -> list[int]:
     return wait_for.map(numbers, gate=gate)
+
+
+@task
+def add(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@task
+def end_once(numbers: list[int], marker: str) -> int:
+    """End the process of the first execution, if the marker's folder is there."""
+    if marker and not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return sum(numbers)
+
+
+@flow
+def diamond(marker: str) -> int:
+    first = add([1])
+    return end_once([add([first, number]) for number in range(3)], marker)

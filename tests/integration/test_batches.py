@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from flowq import FlowStatus, NodeStatus
-from flowq.runtime.state import State
+from flowq.runtime.state import State, told_by
 from flowq.standalone import EmbeddedContext
 from flowq.testing import wait_until
 from flowq.testing.fleet import fleet
@@ -59,6 +59,35 @@ def test_a_process_that_dies_in_a_batch_is_held_against_no_innocent(context, tmp
     assert (result.status, result.output) == (FlowStatus.COMPLETED, list(range(NODES)))
     crashes = [record.crashes for record in State.of(context).all_records(handle.run_id).values()]
     assert sum(crashes) == 1, "what was recorded, or handed back, had no part in it"
+
+
+def completions(context: EmbeddedContext, run: str) -> list[int]:
+    """Count the nodes that each call told to be completed."""
+    state = State.of(context)
+    entries = [told_by(fields) for _, fields in state.client.xrange(state.keys.events(run))]
+    counts = [sum(told.status == "completed" and told.key != "run" for told in entry) for entry in entries]
+    return [count for count in counts if count]
+
+
+def is_stored_at_once(context: EmbeddedContext) -> bool:
+    """Run a diamond, and tell whether all of it came in one call."""
+    handle = flows.diamond.submit("", context=context)
+    assert handle.result(30).output == 6
+    return completions(context, handle.run_id) == [5]
+
+
+def test_short_nodes_are_run_ahead_of_their_claims_and_stored_together(context):
+    wait_until(lambda: is_stored_at_once(context), 30)  # once a worker knows that they are short
+
+
+def test_a_node_that_ends_its_process_ahead_of_its_claim_costs_one_claim_one_attempt(context, tmp_path):
+    wait_until(lambda: is_stored_at_once(context), 30)
+    marker = tmp_path / "marker"
+    handle = flows.diamond.submit(str(marker), context=context)
+    assert handle.result(30).output == 6
+    assert marker.exists()
+    crashes = [record.crashes for record in State.of(context).all_records(handle.run_id).values()]
+    assert sum(crashes) == 1
 
 
 def long_one(context: EmbeddedContext, run: str):

@@ -149,6 +149,63 @@ def test_inline_nodes_with_one_upstream_are_fused_and_stay_nodes():
     assert plan.fused == {plan.index["first"]: (plan.index["second"],)}
 
 
+def ahead(end: Any) -> dict[str, set[str]]:
+    plan = end.plan()
+    return {plan.nodes[host].path: {plan.nodes[one].path for one in found} for host, found in plan.ahead.items()}
+
+
+def diamond(**options: Any) -> Any:
+    """One node, two that follow from it, and one after both, with these options."""
+
+    @flow
+    def graph(x: int):
+        first = one.options(name="first")(x)
+        middle = [one.options(name=name)(first) for name in ("left", "right")]
+        return add.options(name="last", **options)(*middle)
+
+    return graph
+
+
+def test_what_waits_for_few_short_nodes_may_be_run_ahead():
+    assert ahead(diamond()) == {"first": {"left", "right"}, "left": {"last"}, "right": {"last"}}
+    assert ahead(diamond(flow_type="inline")) == ahead(diamond())
+
+
+@pytest.mark.parametrize(
+    "options", [{"timeout": 3}, {"max_crashes": 1}, {"flow_type": "thread"}, {"queue": "other"}], ids=str
+)
+def test_what_needs_care_or_another_place_is_not_run_ahead(options):
+    assert ahead(diamond(**options)) == {"first": {"left", "right"}}
+
+
+def test_inline_nodes_are_run_ahead_wherever_their_upstreams_are():
+    @flow
+    def graph(x: int):
+        upstreams = one.options(name="thread", flow_type="thread")(x), one.options(name="there", queue="other")(x)
+        return add.options(name="last", flow_type="inline")(*upstreams)
+
+    assert ahead(graph) == {"thread": {"last"}, "there": {"last"}}
+
+
+def test_other_workers_are_left_what_many_nodes_give():
+    @flow
+    def graph(x: int):
+        first = one.options(name="first")(x)
+        fused = total.options(name="fused")([first])
+        return [fused, *(one.options(name=f"after {number}")(first) for number in range(4))]
+
+    assert ahead(graph)["first"] == {"fused"}
+
+
+def test_a_wide_fan_in_and_what_follows_a_map_are_not_run_ahead():
+    @flow
+    def graph(x: int):
+        wide = total.options(name="wide", flow_type="process")([one(x) for _ in range(17)])
+        return wide, total.options(name="mapped", flow_type="process")(one.options(name="item").map([x]))
+
+    assert not {"wide", "mapped"} & {name for found in ahead(graph).values() for name in found}
+
+
 def test_nothing_is_fused_to_a_map_and_no_map_is_fused():
     @flow
     def graph(x: int):
