@@ -114,7 +114,7 @@ class Scripts:
         self.holder = os.urandom(8).hex()
         """This process, as its claims name it."""
 
-    def define(self, *, plan: str, values: Sequence[str]) -> None:
+    def define(self, *, plan: str, values: Sequence[str | bytes]) -> None:
         """Store a piece of a plan, or of a canvas of it: field, value, field, …"""
         self._run("define", locals(), values)
 

@@ -18,7 +18,7 @@ from flowq.results.connection import answer, connect
 from flowq.runtime.events import Ref
 from flowq.runtime.keys import Keys
 from flowq.runtime.missing import Ending
-from flowq.runtime.rows import DOCUMENT_PIECES, document_piece
+from flowq.runtime.rows import DOCUMENT_PIECES, document_piece, plan_from
 from flowq.runtime.scripts import Scripts
 
 PLANS = 256
@@ -163,7 +163,7 @@ class State:
         document = [first, *(self.client.hget(key, document_piece(number)) for number in range(1, int(pieces or 0)))]
         if None in document:
             raise StateError(f"plan {plan_hash} is not in the state store, though a run names it")
-        plan = Plan.from_json(b"".join(document))
+        plan = plan_from(document)
         self.keep(plan_hash, plan)
         return plan
 

@@ -13,7 +13,7 @@ def rows_under(page: Path, heading: str) -> dict[str, str]:
     header = next(line for line in lines if line.startswith("|") and f" {heading} |" in line)
     place = [cell.strip() for cell in header.split("|")].index(heading)
     next(lines)
-    found = {}
+    found: dict[str, str] = {}
     for line in lines:
         if not line.startswith("|"):
             return found

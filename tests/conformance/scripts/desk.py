@@ -302,7 +302,7 @@ class Desk:
         found: list[str] = self._send("vouch", holders=list(holders))
         return found
 
-    def define(self, plan: str, *values: str) -> None:
+    def define(self, plan: str, *values: str | bytes) -> None:
         self._send("define", plan=plan, values=list(values))
 
     def drop(self, *letters: str) -> int:

@@ -6,6 +6,7 @@ import pytest
 
 from flowq.core.types import NodeStatus
 from flowq.plan import Plan
+from flowq.runtime.rows import plan_from
 from tests.conformance.scripts.desk import Desk, chain, fan_out, node, plan
 
 
@@ -22,7 +23,7 @@ def test_what_has_no_upstream_is_ready_on_its_list(desk: Desk) -> None:
 def test_its_plan_can_be_read(desk: Desk) -> None:
     desk.submit(chain())
     stored = desk.client.hget(desk.keys.plan(chain().hash), "document")
-    assert Plan.from_json(stored) == chain()
+    assert plan_from([stored]) == chain()
 
 
 def test_an_unknown_plan_stores_nothing(desk: Desk) -> None:
