@@ -18,6 +18,9 @@ FEW_INPUTS = 16
 SOURCES_PER_FIELD = 500
 """Nodes that a run begins with stand so many to a field."""
 
+EDGES_PER_FIELD = 500
+"""So many of a node's downstream edges stand in its row, and in each of the fields that hold the others."""
+
 
 PIECE = 100_000
 """Bytes of a plan's packed document that stand in one field, and that one call stores besides: it takes Redis some
@@ -68,7 +71,8 @@ def rows_of(plan: Plan) -> PlanRows:
     """Give the rows of a plan, and the nodes that a run of it begins with.
 
     A row: [lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream]. ``inputs``
-    are the upstreams that a claim brings along, ``downstream`` is flat: node, 1 if required, node, …
+    are the upstreams that a claim brings along, ``downstream`` is flat: node, 1 if required, node, … If these are many,
+    the row ends with how many numbers stand in it, and the others follow in the fields ``downstream:<node>:<piece>``.
     """
     document = compress(plan.document.encode())
     fields: list[tuple[str, str | bytes]] = [
@@ -89,9 +93,14 @@ def rows_of(plan: Plan) -> PlanRows:
             int(node.is_map),
             int(reads_input(node)),
             inputs_of(plan, node),
-            downstream,
+            downstream[: 2 * EDGES_PER_FIELD],
         ]
-        fields.append((str(index), json.dumps(row, separators=(",", ":"))))
+        for piece, first in enumerate(range(0, len(downstream), 2 * EDGES_PER_FIELD)):
+            if piece == 1:
+                row.append(2 * EDGES_PER_FIELD)
+            if piece:
+                fields.append((f"downstream:{index}:{piece}", _dense(downstream[first : first + 2 * EDGES_PER_FIELD])))
+        fields.append((str(index), _dense(row)))
         if not node.edges:
             lane = "thread" if node.placement is FlowType.THREAD else "process"
             sources.setdefault((lane, node.queue), []).append(index)
@@ -103,6 +112,10 @@ def rows_of(plan: Plan) -> PlanRows:
     fields += [(f"sources:{number}", json.dumps(chunk)) for number, chunk in enumerate(chunks, 1)]
     fields.append(("sources", str(len(chunks))))
     return PlanRows(fields, queues_of(plan))
+
+
+def _dense(content: list[Any]) -> str:
+    return json.dumps(content, separators=(",", ":"))
 
 
 def queues_of(plan: Plan) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flowq.plan import Plan
+from flowq.runtime import rows
 from tests.property.calls import Calls, Changes, merged, sized, taking
 from tests.property.choices import TIMEOUT_S, Choose, choices, examples
 from tests.property.control import ControlTwin
@@ -41,6 +43,15 @@ def test_several_runs(client: Any, several: list[Plan], choose: Choose) -> None:
 @given(plan=plans(), choose=choices(), limits=SMALL)
 def test_consequences_that_need_several_calls(client: Any, plan: Plan, choose: Choose, limits: Limits) -> None:
     ControlTwin(Calls(client, small(limits)), choose, [plan, plan], limits, late=False).run()
+
+
+@examples(25)
+@given(plan=plans(), choose=choices(), limits=SMALL, edges=st.integers(1, 2))
+def test_nodes_whose_edges_stand_in_several_fields(
+    client: Any, plan: Plan, choose: Choose, limits: Limits, edges: int
+) -> None:
+    with patch.object(rows, "EDGES_PER_FIELD", edges):
+        ControlTwin(Calls(client, small(limits)), choose, [plan, plan], limits, late=False).run()
 
 
 @examples(50)

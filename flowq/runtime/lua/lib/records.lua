@@ -66,8 +66,8 @@ local function is_open(run) return run and (run.status == 'pending' or run.statu
 -- Whether anything of a run may begin or be recorded: not while a retry puts its records in place.
 local function is_live(run) return is_open(run) and not run.reopening end
 
--- A node's row of the plan: lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream;
--- nil if the plan has no such node.
+-- A node's row of the plan (see rows.py): lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs,
+-- downstream, and how many numbers of these stand here, if they are more; nil if the plan has no such node.
 local function row_of(run, node)
   local of_plan = rows[run.plan]
   if not of_plan then

@@ -131,16 +131,30 @@ local function ready(run, key, record)
   end
 end
 
+-- A node's downstream edges from a cursor on, as far as one field of the plan has them (see rows.py): flat, at which cursor
+-- they begin, and that of the next ones, if there may be any.
+local function edges_of(run, node, cursor)
+  local row = row_of(run, node)
+  local most = row[10]
+  if not most then return row[9], 0, nil end
+  local piece = math.floor(cursor / most)
+  if piece == 0 then return row[9], 0, most end
+  local text = call('HGET', key_of('plan', run.plan), 'downstream:' .. node .. ':' .. piece)
+  local edges = text and cjson.decode(text) or {}
+  return edges, piece * most, #edges == most and (piece + 1) * most or nil
+end
+
 -- Follow one entry of the todo list along the downstream edges; gives the cursor where the budget ended, if it did.
 local function follow(run, node, status, cursor, only_required)
-  local downstream, outcome = row_of(run, node)[9], ''
+  local downstream, first, following = edges_of(run, node, cursor)
+  local outcome = ''
   if status == 'alone' then
     status, outcome = 'completed', '~'
   elseif status ~= 'completed' then
     outcome = run.canvas and '!' or ''
   end
-  for position = cursor + 1, #downstream, 2 do
-    if budget <= 0 then return position - 1 end
+  for position = cursor - first + 1, #downstream, 2 do
+    if budget <= 0 then return first + position - 1 end
     budget = budget - 1
     local key, required = tostring(downstream[position]), downstream[position + 1] == 1
     local record = record_of(run, key)
@@ -162,7 +176,7 @@ local function follow(run, node, status, cursor, only_required)
       end
     end
   end
-  return nil
+  return following
 end
 
 -- What else stands on the todo list: nodes that a run begins with, and what a retry makes anew.
