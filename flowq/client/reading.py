@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from flowq.core import garbage
 from flowq.core.result import Failure, FlowResult, NodeResult
 from flowq.core.types import FlowStatus, MissingReason, NodeStatus
 from flowq.plan import Plan
@@ -68,6 +69,7 @@ class RunReader:
         self.plan: Plan = state.plan(self._head["plan"])
         self.status = FlowStatus(self._head["status"])
 
+    @garbage.left_alone()
     def result(self, returns: Any, records: dict[Ref, Record] | None = None, output: bytes | None = None) -> FlowResult:
         """Give the whole result; ``records`` (all of them) and ``output`` (packed) as far as they were read."""
         head = RunHead(

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from flowq.core import garbage
 from flowq.core.config import Dispatch
 from flowq.core.context import FlowContext
 from flowq.core.errors import InputError
@@ -50,8 +51,9 @@ class Runnable(ABC):
 
     def _ready(self) -> tuple[Graph, Any]:
         if self._compiled is None:
-            graph = self._build()
-            self._compiled = graph, self.context.compile(graph)
+            with garbage.left_alone():
+                graph = self._build()
+                self._compiled = graph, self.context.compile(graph)
         return self._compiled
 
     async def _execute(self, given: Mapping[str, Any], context: FlowContext | None) -> FlowResult:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from flowq.core import garbage
 from flowq.core.args import Arg, from_json
 from flowq.core.config import RetryPolicy
 from flowq.core.errors import PlanError
@@ -150,6 +151,7 @@ class Plan:
         return hashlib.sha256(self.document.encode()).hexdigest()[:32]
 
     @staticmethod
+    @garbage.left_alone()
     def from_json(document: str | bytes) -> Plan:
         """Read a plan back.
 
