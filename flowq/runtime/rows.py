@@ -72,7 +72,8 @@ def rows_of(plan: Plan) -> PlanRows:
 
     A row: [lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream]. ``inputs``
     are the upstreams that a claim brings along, ``downstream`` is flat: node, 1 if required, node, … If these are many,
-    the row ends with how many numbers stand in it, and the others follow in the fields ``downstream:<node>:<piece>``.
+    the row ends with how many numbers stand in it and how many there are; the others follow in the fields
+    ``downstream:<node>:<piece>``.
     """
     document = compress(plan.document.encode())
     fields: list[tuple[str, str | bytes]] = [
@@ -97,7 +98,7 @@ def rows_of(plan: Plan) -> PlanRows:
         ]
         for piece, first in enumerate(range(0, len(downstream), 2 * EDGES_PER_FIELD)):
             if piece == 1:
-                row.append(2 * EDGES_PER_FIELD)
+                row += (2 * EDGES_PER_FIELD, len(downstream))
             if piece:
                 fields.append((f"downstream:{index}:{piece}", _dense(downstream[first : first + 2 * EDGES_PER_FIELD])))
         fields.append((str(index), _dense(row)))

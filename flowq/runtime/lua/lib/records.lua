@@ -67,7 +67,8 @@ local function is_open(run) return run and (run.status == 'pending' or run.statu
 local function is_live(run) return is_open(run) and not run.reopening end
 
 -- A node's row of the plan (see rows.py): lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs,
--- downstream, and how many numbers of these stand here, if they are more; nil if the plan has no such node.
+-- downstream, and if these are many, how many numbers of them stand here and how many there are; nil if the plan has no
+-- such node.
 local function row_of(run, node)
   local of_plan = rows[run.plan]
   if not of_plan then

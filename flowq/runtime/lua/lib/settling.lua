@@ -132,16 +132,16 @@ local function ready(run, key, record)
 end
 
 -- A node's downstream edges from a cursor on, as far as one field of the plan has them (see rows.py): flat, at which cursor
--- they begin, and that of the next ones, if there may be any.
+-- they begin, and that of the next ones, if there are any.
 local function edges_of(run, node, cursor)
   local row = row_of(run, node)
-  local most = row[10]
+  local most, all = row[10], row[11]
   if not most then return row[9], 0, nil end
   local piece = math.floor(cursor / most)
-  if piece == 0 then return row[9], 0, most end
+  local following = (piece + 1) * most < all and (piece + 1) * most or nil
+  if piece == 0 then return row[9], 0, following end
   local text = call('HGET', key_of('plan', run.plan), 'downstream:' .. node .. ':' .. piece)
-  local edges = text and cjson.decode(text) or {}
-  return edges, piece * most, #edges == most and (piece + 1) * most or nil
+  return cjson.decode(text), piece * most, following
 end
 
 -- Follow one entry of the todo list along the downstream edges; gives the cursor where the budget ended, if it did.
