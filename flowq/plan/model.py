@@ -112,10 +112,10 @@ class Plan:
         """
         found: dict[int, tuple[int, ...]] = {}
         for index, edges in enumerate(self.downstream):
-            fused = self.fused.get(index, ())
-            others = [follower for follower, _ in edges if follower not in fused and self._may_come_at_once(follower)]
-            if fused or (others and len(edges) <= FEW_FOLLOWERS):
-                found[index] = (*fused, *(others if len(edges) <= FEW_FOLLOWERS else ()))
+            few = edges if len(edges) <= FEW_FOLLOWERS else ()
+            short = (follower for follower, _ in few if self._may_come_at_once(follower))
+            if followers := tuple(dict.fromkeys((*self.fused.get(index, ()), *short))):
+                found[index] = followers
         return found
 
     def _may_come_at_once(self, index: int) -> bool:

@@ -85,7 +85,9 @@ def rows_of(plan: Plan) -> PlanRows:
     sources: dict[tuple[str, str], list[int]] = {}
     for index, node in enumerate(plan.nodes):
         downstream = [part for edge in plan.downstream[index] for part in (edge[0], int(edge[1]))]
-        row = [
+        most = 2 * EDGES_PER_FIELD
+        pieces = [downstream[first : first + most] for first in range(0, len(downstream), most)]
+        row: list[Any] = [
             node.placement.value,
             node.queue,
             len(node.edges),
@@ -94,13 +96,11 @@ def rows_of(plan: Plan) -> PlanRows:
             int(node.is_map),
             int(reads_input(node)),
             inputs_of(plan, node),
-            downstream[: 2 * EDGES_PER_FIELD],
+            pieces[0] if pieces else [],
         ]
-        for piece, first in enumerate(range(0, len(downstream), 2 * EDGES_PER_FIELD)):
-            if piece == 1:
-                row += (2 * EDGES_PER_FIELD, len(downstream))
-            if piece:
-                fields.append((f"downstream:{index}:{piece}", _dense(downstream[first : first + 2 * EDGES_PER_FIELD])))
+        if len(pieces) > 1:
+            row += (most, len(downstream))
+            fields += [(f"downstream:{index}:{number}", _dense(piece)) for number, piece in enumerate(pieces[1:], 1)]
         fields.append((str(index), _dense(row)))
         if not node.edges:
             lane = "thread" if node.placement is FlowType.THREAD else "process"

@@ -33,7 +33,7 @@ def add(numbers: list[int]) -> int:
 
 @task
 def end_once(numbers: list[int], marker: str) -> int:
-    """End the process of the first execution, if the marker's folder is there."""
+    """End the process of the first execution that is given a marker."""
     if marker and not Path(marker).exists():
         Path(marker).touch()
         os.kill(os.getpid(), signal.SIGKILL)

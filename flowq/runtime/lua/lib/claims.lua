@@ -111,7 +111,8 @@ local function take(queue, lane, most, claims)
       found[1] = {run_of(id), key}
     end
     for _, entry in ipairs(found) do claim(entry[1], entry[2], claims) end
-    if #claims - before >= most or (batch and #claims > before) then return end -- who is alone is looked for in one piece
+    -- Whoever must be alone is looked for in one piece of the list, not in several.
+    if #claims - before >= most or (batch and #claims > before) then return end
   end
 end
 

@@ -43,8 +43,8 @@ end
 local function text_of(record)
   local map, more = record.map, record.more
   if map and map.total >= 0 then more = table.concat({map.total, map.opened, map.settled, map.broken or ''}, ',') end
-  return record.status .. '|' .. small(record.attempt) .. '|' .. small(record.crashes) .. '|' .. digits(record.fence) .. '|' ..
-    record.started .. '|' .. record.ended .. '|' .. record.worker .. '|' .. more
+  local counts = small(record.attempt) .. '|' .. small(record.crashes) .. '|' .. digits(record.fence)
+  return record.status .. '|' .. counts .. '|' .. record.started .. '|' .. record.ended .. '|' .. record.worker .. '|' .. more
 end
 
 local function put(run)
