@@ -35,23 +35,25 @@ class TimeUp(BaseException):
 class Interruptible:
     """A ``with`` block that raises TimeUp in its body after ``timeout_s``, or when another thread calls ``stop``."""
 
+    # As all begin; there is one of these for every attempt.
+    stopped = False
+    """Somebody called ``stop``: the body was not too slow, it is not wanted any more."""
+    started = 0.0
+    """On the monotonic clock; 0: the body has not begun."""
+    in_main_thread = False
+    """The body runs in its process's main thread."""
+    wake: Callable[[], object] = staticmethod(_nothing)
+    """Called after an interruption: it ends the blocking call, if the body knows how."""
+    told: Callable[[float], object] = staticmethod(_nothing)
+    """Called with the end of the body's time (monotonic) when it begins, and with 0 when it has ended."""
+    _thread = 0
+    _over = False
+    _timer: threading.Timer | None = None
+    _before: Any = None
+
     def __init__(self, timeout_s: float | None = None) -> None:
         self.timeout_s = timeout_s
-        self.stopped = False
-        """Somebody called ``stop``: the body was not too slow, it is not wanted any more."""
-        self.started = 0.0
-        """On the monotonic clock; 0: the body has not begun."""
-        self._thread = 0
         self._lock = threading.Lock()
-        self._over = False
-        self._timer: threading.Timer | None = None
-        self._before: Any = None
-        self.in_main_thread = False
-        """The body runs in its process's main thread."""
-        self.wake: Callable[[], object] = _nothing
-        """Called after an interruption: it ends the blocking call, if the body knows how."""
-        self.told: Callable[[float], object] = _nothing
-        """Called with the end of the body's time (monotonic) when it begins, and with 0 when it has ended."""
 
     def __enter__(self) -> Interruptible:
         with self._lock:

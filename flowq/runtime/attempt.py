@@ -38,6 +38,9 @@ MAX_TRACEBACK = 8000
 MAX_MESSAGE = 4000
 """Characters of an exception's message that are kept."""
 
+PLAIN = {type(None), bool, int, float, str, bytes, list, tuple, dict}
+"""What most processors return; to look whether an object can be awaited takes longer than many of them."""
+
 MAX_WAIT_S = 30 * 86400.0
 """An exception cannot ask for a longer wait until the next attempt."""
 
@@ -81,7 +84,7 @@ def perform(registry: Registry, info: AttemptInfo, inputs: Inputs, scope: Interr
             scope.timeout_s = timeout_s + GRACE_S
         with scope:
             returned = call()
-            if inspect.isawaitable(returned):
+            if _is_awaitable(returned):
                 returned = asyncio.run(_in_loop(returned, timeout_s, scope))
         return Outcome(value=_checked(returned, processor, inputs))
     except TimeUp:
@@ -102,7 +105,7 @@ async def perform_async(registry: Registry, info: AttemptInfo, inputs: Inputs, t
         call = bind(processor, inputs)
         with Interruptible(None if processor.signature.is_async else timeout_s):
             returned = call()
-        if inspect.isawaitable(returned):
+        if _is_awaitable(returned):
             returned = await _awaited(returned, timeout_s)
         return Outcome(value=_checked(returned, processor, inputs))
     except TimeUp:
@@ -121,6 +124,10 @@ def _is_cancelled() -> bool:
     """Tell whether somebody cancels the engine's own task; else the processor awaited what was cancelled."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _is_awaitable(returned: Any) -> bool:
+    return type(returned) not in PLAIN and inspect.isawaitable(returned)
 
 
 async def _in_loop(awaitable: Any, timeout_s: float | None, scope: Interruptible) -> Any:

@@ -25,7 +25,7 @@ from flowq.runtime.steps import (
     Asked,
     AwaitThread,
     Claim,
-    IsThreads,
+    FindThreads,
     Keeping,
     Listen,
     Now,
@@ -101,12 +101,13 @@ class DrainSteps:
 
     def _start_threads(self, claims: list[Claimed], work: Work) -> Steps[None]:
         """Start threads for the claims that are for them; the others stay."""
-        for claim in claims:
+        if not claims:
+            return
+        for claim in (yield FindThreads(claims)):
             try:
-                if (yield IsThreads(claim)):
-                    yield StartThread(claim)
-                    work.todo.remove(claim)
-            except Exception as error:  # to run it here will say what is wrong with it
+                yield StartThread(claim)
+                work.todo.remove(claim)
+            except Exception as error:  # then it is run here
                 logger.warning("no thread can be started for the claim %s (%s)", claim.lease, error)
 
     def _work(self, work: Work) -> Steps[Next]:

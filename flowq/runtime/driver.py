@@ -47,7 +47,7 @@ class Driver:
             asked.Listen: self._listen,
             asked.Now: lambda _: time.monotonic(),
             asked.Pause: lambda request: time.sleep(request.seconds),
-            asked.IsThreads: self._is_threads,
+            asked.FindThreads: self._find_threads,
         }
         """By the request's type. A drain adds what it alone can be asked for."""
 
@@ -128,8 +128,13 @@ class Driver:
         with suppress(*asked.AWAY):  # the next call will say so
             await_item(self._worker.state.client, self._worker.state.keys.bell(self._token), request.seconds)
 
-    def _is_threads(self, request: asked.IsThreads) -> bool:
-        return self._node(request.claim).placement is FlowType.THREAD
+    def _find_threads(self, request: asked.FindThreads) -> list[Claimed]:
+        found = []
+        for claim in request.claims:
+            with suppress(Exception):  # to run it in the drain will say what is wrong with it
+                if self._node(claim).placement is FlowType.THREAD:
+                    found.append(claim)
+        return found
 
     def _node(self, claim: Claimed) -> Node:
         return self._worker.state.plan(claim.plan).nodes[int(claim.key.partition(".")[0])]

@@ -34,7 +34,7 @@ class Claim:
 
     ref: Ref
     fence: int = 0
-    """The claim's; at least one more than the last one."""
+    """The claim's, not less than the last one; what is claimed in one call may share it. 0: one more."""
 
 
 @dataclass(frozen=True, slots=True)

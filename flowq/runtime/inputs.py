@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic_core import to_json
+
 from flowq.core.args import Arg
 from flowq.core.errors import ArgumentError, InputError, OutputError, ValueTooLargeError
 from flowq.core.result import DependencyData
@@ -63,7 +65,7 @@ class Inputs:
             case "item":
                 return self.item
             case "const":
-                return JSON + json.dumps(arg[1]).encode()
+                return JSON + to_json(arg[1], inf_nan_mode="constants")
             case "list":
                 return JSON + b"[" + b",".join(self._part(part) for part in arg[1]) + b"]"
             case "dict":

@@ -86,26 +86,24 @@ class LeaseKeeper:
             for lease in leases:
                 self._held.pop(lease, None)
 
-    @contextmanager
-    def running(self, lease: str, scope: Interruptible, fused: str = "") -> Iterator[bool]:
-        """Stop what runs in ``scope`` if the lease is lost meanwhile; gives False if it is lost already.
+    def begin(self, lease: str, scope: Interruptible, fused: str = "") -> bool:
+        """Stop what runs in ``scope`` if the lease is lost before ``end``; gives False if it is lost already.
 
         ``fused``: the node that runs, if it is not the claim's own.
         """
         with self._changed:
-            held = lease in self._held
-            if held:
-                self._held[lease] = scope
-        try:
-            if held:
-                self._show(lease, scope, fused)
-            yield held
-        finally:
-            with self._changed:
-                if lease in self._held:
-                    self._held[lease] = None
-            if held:
-                self._hide()
+            if lease not in self._held:
+                return False
+            self._held[lease] = scope
+        self._show(lease, scope, fused)
+        return True
+
+    def end(self, lease: str) -> None:
+        """What was begun under this lease has ended."""
+        with self._changed:
+            if lease in self._held:
+                self._held[lease] = None
+        self._hide()
 
     @contextmanager
     def draining(self, queue: str, token: str, relieve: Callable[[], None] = lambda: None) -> Iterator[None]:

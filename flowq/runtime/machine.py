@@ -139,7 +139,7 @@ def _opens_map(state: RunState, ref: Ref) -> bool:
 
 
 def _claim(state: RunState, node: NodeState, event: Claim, commands: list[Command]) -> None:
-    state.fence = max(state.fence + 1, event.fence)
+    state.fence = max(event.fence or state.fence + 1, state.fence)
     node.status, node.fence = RUNNING, state.fence
     node.attempt += 1
     state.status = FlowStatus.RUNNING

@@ -86,6 +86,8 @@ class CeleryMonitor:
         self._send("task-started", uuid=uuid)
 
     def ended(self, attempt: RemoteAttempt, outcome: Outcome) -> None:
+        if not self._began:
+            return
         uuid = task_id(attempt.claim.run, attempt.claim.key)
         began = self._began.pop(uuid, None)
         if began is None:

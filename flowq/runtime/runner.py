@@ -148,14 +148,17 @@ class ClaimRunner:
             Exception: one of AWAY: the attempt ended by an input that the store could not give.
         """
         scope = Interruptible(attempt.node.timeout_s)
-        with self._worker.leases.running(lease, scope, fused) as held:
-            if not held:
-                return None
+        leases = self._worker.leases
+        if not leases.begin(lease, scope, fused):
+            return None
+        try:
             monitor.started(attempt)
             began = time.monotonic()
             outcome = perform(self._worker.registry, attempt.info, attempt.inputs, scope)
             if not (outcome.failure and outcome.failure.kind is FailureKind.UNKNOWN_PROCESSOR):
                 self._worker.paces.note(attempt.node.processor, time.monotonic() - began)
+        finally:
+            leases.end(lease)
         monitor.ended(attempt, outcome)
         if scope.stopped and outcome.timed_out:
             return None  # its time was not up: it is not wanted any more

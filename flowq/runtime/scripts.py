@@ -11,7 +11,6 @@ again.
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from importlib.resources import files
 from typing import Any, NotRequired, TypedDict, cast
 
 import redis
+from pydantic_core import to_json
 
 from flowq.core.config import Settings
 from flowq.core.errors import StateError, StoreUnavailableError
@@ -281,11 +281,11 @@ class Scripts:
             self._pid, self._callers, self.holder = os.getpid(), Callers(), os.urandom(8).hex()
         return self._callers.next()
 
-    def _header(self, name: str, given: Mapping[str, Any], call: str) -> str:
+    def _header(self, name: str, given: Mapping[str, Any], call: str) -> bytes:
         header = {field: given[field] for field in _HEADERS[name]}
         header |= self._settings_ms | {"call": f"{self.holder}.{call}", "holder": self.holder}
         header["wake_ms"] = int(WAKE_S * 1000)
-        return json.dumps(header)
+        return to_json(header)
 
 
 _PREPARED: dict[str, Any] = {}

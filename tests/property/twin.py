@@ -47,6 +47,8 @@ class Twin(Faults):
         self.calls, self.choose, self.limits, self.late = calls, choose, limits, late
         self.runs: dict[str, Run] = {}
         self.past: list[Past] = []
+        self.given: set[str] = set()
+        """All leases: a node never has the same fence twice."""
         self.holders = [calls.holder, f"{calls.holder[:-1]}x"]
         """The processes: the first ones live, the others are gone."""
         self.tokens = [WakeUp(queue, f"forged-{queue}") for queue in QUEUES]
@@ -247,6 +249,8 @@ class Twin(Faults):
             self._apply(run, events.Claim(ref, claim.fence))
             node = run.state.nodes[ref]
             assert node.status is NodeStatus.RUNNING, claim
+            assert claim.lease not in self.given, claim
+            self.given.add(claim.lease)
             assert (node.attempt, node.crashes, node.fence) == (claim.attempt, claim.crashes, claim.fence), claim
             assert (claim.plan, claim.opened) == (run.plan.hash, node.opened)
             assert claim.run_input == (b"input" if reads_input(spec) else None)

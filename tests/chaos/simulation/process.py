@@ -76,7 +76,7 @@ class Process(Caller):
             steps.Listen: self._listen,
             steps.Now: self._now,
             steps.Pause: self._pause,
-            steps.IsThreads: self._is_threads,
+            steps.FindThreads: self._find_threads,
             steps.StartThread: self._start_thread,
             steps.AwaitThread: self._await_thread,
         }
@@ -262,10 +262,12 @@ class Process(Caller):
         self.world.after(int(request.seconds * US), self.resume, strand, strand.waits, None)
         return WAITS
 
-    def _is_threads(self, strand: Strand, request: Any) -> bool:
-        claim = request.claim
-        node = self.world.plans[claim.plan].nodes[Ref.parse(claim.key).node]
-        return node.placement is FlowType.THREAD
+    def _find_threads(self, strand: Strand, request: Any) -> list[Claimed]:
+        def is_thread(claim: Claimed) -> bool:
+            node = self.world.plans[claim.plan].nodes[Ref.parse(claim.key).node]
+            return node.placement is FlowType.THREAD
+
+        return [claim for claim in request.claims if is_thread(claim)]
 
     def _start_thread(self, strand: Strand, request: Any) -> None:
         strand.drain.threads += 1

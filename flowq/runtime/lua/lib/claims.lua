@@ -1,8 +1,11 @@
 -- A number that was never given out before, even if the server has come back without its last seconds: not less than
--- the microseconds since the run was submitted.
-local function next_fence(run)
-  run.fence = math.max(run.fence + 1, clock[1] * 1000000 + clock[2] - run.submitted * 1000)
-  set(run, 'fence', run.fence)
+-- the microseconds since the run was submitted. What a call claims of a run has the same one: so it is the same record.
+local function fence_for(run, record)
+  if not run.has_drawn or record.has_drawn then
+    run.fence = math.max(run.fence + 1, clock[1] * 1000000 + clock[2] - run.submitted * 1000)
+    set(run, 'fence', run.fence)
+  end
+  run.has_drawn, record.has_drawn = true, true
   return run.fence
 end
 
@@ -11,7 +14,7 @@ local function begin(run, key)
   local record = is_live(run) and record_of(run, key)
   if not record or record.status ~= 'ready' then return nil end
   if run.canvas then call('ZREM', run.base .. ':due', key) end
-  record.status, record.attempt, record.fence = 'running', record.attempt + 1, next_fence(run)
+  record.status, record.attempt, record.fence = 'running', record.attempt + 1, fence_for(run, record)
   record.started, record.worker = now_text, header.worker
   write(run, key, record)
   announce(run, key, record)
@@ -67,13 +70,13 @@ end
 -- Of a list's entries, those that may be claimed together; the others go back to where they were.
 local function together(list, entries, batch)
   local keys, of_run = {}, {}
-  for _, entry in ipairs(entries) do
-    local id, key = string.match(entry, '^(%S+) (%S+)$')
-    keys[#keys + 1] = {run_of(id), key}
-    local run = runs[id]
+  for position = 1, #entries do
+    local id, key = string.match(entries[position], '^(%S+) (%S+)$')
+    local run = run_of(id)
+    keys[position] = {run, key}
     if run then
-      of_run[run] = of_run[run] or {}
-      table.insert(of_run[run], key)
+      local its = of_run[run] or {}
+      of_run[run], its[#its + 1] = its, key
     end
   end
   for run, its in pairs(of_run) do read_ahead(run, its) end

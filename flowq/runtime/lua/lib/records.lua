@@ -18,11 +18,18 @@ local prefix, header = KEYS[1], cjson.decode(ARGV[1])
 local call, format = redis.call, string.format
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
--- Lua takes longer to write a number than for most else: what is written often is written once, or as a whole number.
-local now_text = format('%d', now)
-local function digits(number) return format('%d', number) end
-local SMALL = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'}
-local function small(number) return SMALL[number] or digits(number) end
+
+-- Lua takes longer to write a number than for most else: each is written once.
+local written = {}
+local function digits(number)
+  local text = written[number]
+  if not text then
+    text = format('%d', number)
+    written[number] = text
+  end
+  return text
+end
+local now_text = digits(now)
 
 local BUDGET = 500           -- edges that one call follows: each takes 6 to 9 microseconds
 local INLINE = 32            -- inline nodes that one call hands to its caller
@@ -33,6 +40,7 @@ local CASCADE = {failed = 'upstream_failed', upstream_failed = 'upstream_failed'
                  cancelled = 'cancelled'}
 
 local runs, rows, touched, inline = {}, {}, {}, {}
+local decoded, parsed = {}, {} -- texts that many nodes have in common: rows of a plan, records
 local takes_inline = false   -- the caller can run inline nodes itself
 local fused = {}             -- those that it has run already, after their only upstream
 local is_claiming = false    -- the reply begins with claims
@@ -66,6 +74,15 @@ local function is_open(run) return run and (run.status == 'pending' or run.statu
 -- Whether anything of a run may begin or be recorded: not while a retry puts its records in place.
 local function is_live(run) return is_open(run) and not run.reopening end
 
+local function decode(text)
+  local row = decoded[text]
+  if not row then
+    row = cjson.decode(text)
+    decoded[text] = row
+  end
+  return row
+end
+
 -- A node's row of the plan (see rows.py): lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs,
 -- downstream, and if these are many, how many numbers of them stand here and how many there are; nil if the plan has no
 -- such node.
@@ -78,7 +95,7 @@ local function row_of(run, node)
   local row = of_plan[node]
   if not row then
     local text = call('HGET', key_of('plan', run.plan), node)
-    row = text and cjson.decode(text) or nil
+    row = text and decode(text) or nil
     of_plan[node] = row
   end
   return row
@@ -104,10 +121,16 @@ local function map_of(record)
 end
 
 local function parse(text)
-  local status, attempt, crashes, fence, started, ended, worker, more =
-    string.match(text, '^([^|]*)|(%d*)|(%d*)|(%d*)|(%d*)|(%d*)|([^|]*)|(.*)$')
-  return {status = status, attempt = tonumber(attempt), crashes = tonumber(crashes), fence = tonumber(fence),
-          started = started, ended = ended, worker = worker, more = more}
+  local same = parsed[text]
+  if not same then
+    local status, attempt, crashes, fence, started, ended, worker, more =
+      string.match(text, '^([^|]*)|(%d*)|(%d*)|(%d*)|(%d*)|(%d*)|([^|]*)|(.*)$')
+    same = {status = status, attempt = tonumber(attempt), crashes = tonumber(crashes), fence = tonumber(fence),
+            started = started, ended = ended, worker = worker, more = more}
+    parsed[text] = same
+  end
+  return {status = same.status, attempt = same.attempt, crashes = same.crashes, fence = same.fence,
+          started = same.started, ended = same.ended, worker = same.worker, more = same.more}
 end
 
 -- The record of a node or item as it stands now, with what this call has changed; nil if the plan has no such node.
@@ -147,20 +170,24 @@ end
 
 -- Read what several nodes need in one go: so each costs far less.
 local function read_ahead(run, some)
+  local of_plan, asked = rows[run.plan] or {}, {}
+  rows[run.plan] = of_plan
   local keys, nodes, items = {}, {}, {}
-  for _, key in ipairs(some) do
+  for position = 1, #some do
+    local key = some[position]
     local node, item = split(key)
-    if node then keys[#keys + 1], nodes[#nodes + 1] = key, node end
+    if node then keys[#keys + 1] = key end
+    if node and not of_plan[node] and not asked[node] then
+      nodes[#nodes + 1], asked[node] = node, true
+    end
     if item then items[#items + 1] = 'i' .. key end
   end
   if #keys == 0 then return end
-  local texts, known = call('HMGET', run.nodes, unpack(keys)), call('HMGET', key_of('plan', run.plan), unpack(nodes))
-  local of_plan = rows[run.plan] or {}
-  rows[run.plan] = of_plan
-  for position, key in ipairs(keys) do
-    run.texts[key] = texts[position]
-    local node = nodes[position]
-    if not of_plan[node] and known[position] then of_plan[node] = cjson.decode(known[position]) end
+  local texts = call('HMGET', run.nodes, unpack(keys))
+  for position = 1, #keys do run.texts[keys[position]] = texts[position] end
+  local known = #nodes > 0 and call('HMGET', key_of('plan', run.plan), unpack(nodes)) or nodes
+  for position = 1, #nodes do
+    if known[position] then of_plan[nodes[position]] = decode(known[position]) end
   end
   if #items == 0 then return end
   for position, value in ipairs(call('HMGET', run.values, unpack(items))) do run.given[items[position]] = value end

@@ -36,13 +36,13 @@ local settle_item
 -- All that follows from one outcome comes before what follows from the next: so a node goes by what happened first.
 -- A call works off what it caused itself, if it can; only what is left over stands in Redis.
 local function later(run, ...)
-  local entry = table.concat({...}, ' ')
+  local entry = {...}
   if run.first == nil then -- whoever came before has left something?
     run.first, run.last = 1, 0
     run.is_behind = call('EXISTS', run.base .. ':todo') == 1
   end
   if run.is_behind then
-    call(run.follows and 'LPUSH' or 'RPUSH', run.base .. ':todo', entry)
+    call(run.follows and 'LPUSH' or 'RPUSH', run.base .. ':todo', table.concat(entry, ' '))
   elseif run.follows then
     run.first = run.first - 1
     run[run.first] = entry
@@ -53,6 +53,7 @@ local function later(run, ...)
   run.todo = true
 end
 
+-- The next entry: its parts, or if it stood in Redis, its text.
 local function next_todo(run)
   if run.first == nil then run.first, run.last, run.is_behind = 1, 0, true end
   if run.is_behind then
@@ -68,7 +69,7 @@ end
 -- Leave what is left over to whoever comes next.
 local function leave(run)
   local entries = {}
-  for position = run.first or 1, run.last or 0 do entries[#entries + 1] = run[position] end
+  for position = run.first or 1, run.last or 0 do entries[#entries + 1] = table.concat(run[position], ' ') end
   in_pieces('RPUSH', run.base .. ':todo', entries)
   run.first, run.last, run.is_behind = 1, 0, true
 end
@@ -229,7 +230,12 @@ local function propagate(run)
       run.todo = false
       break
     end
-    local node, status, cursor, only = string.match(entry, '^(%d+) (%S+) (%d+) ?(%S*)$')
+    local node, status, cursor, only
+    if type(entry) == 'table' then
+      node, status, cursor, only = unpack(entry)
+    else
+      node, status, cursor, only = string.match(entry, '^(%d+) (%S+) (%d+) ?(%S*)$')
+    end
     if node then
       run.follows = true
       local stopped = follow(run, node, status, tonumber(cursor), only == 'required')

@@ -25,7 +25,7 @@ local function tell(run, line, worker)
 end
 
 local function announce(run, key, record)
-  tell(run, key .. ' ' .. record.status .. ' ' .. small(record.attempt), record.worker)
+  tell(run, key .. ' ' .. record.status .. ' ' .. digits(record.attempt), record.worker)
 end
 
 -- The caller holds a claim from now on; and no longer.
@@ -43,15 +43,23 @@ end
 local function text_of(record)
   local map, more = record.map, record.more
   if map and map.total >= 0 then more = table.concat({map.total, map.opened, map.settled, map.broken or ''}, ',') end
-  local counts = small(record.attempt) .. '|' .. small(record.crashes) .. '|' .. digits(record.fence)
+  local counts = digits(record.attempt) .. '|' .. digits(record.crashes) .. '|' .. digits(record.fence)
   return record.status .. '|' .. counts .. '|' .. record.started .. '|' .. record.ended .. '|' .. record.worker .. '|' .. more
 end
 
+local function is_same(record, other)
+  return record.status == other.status and record.fence == other.fence and record.attempt == other.attempt and
+    record.crashes == other.crashes and record.started == other.started and record.ended == other.ended and
+    record.worker == other.worker and record.more == other.more and not record.map and not other.map
+end
+
 local function put(run)
-  local parts = {}
+  local parts, last, text = {}, nil, nil
   for key, record in pairs(run.changed) do
+    if not last or not is_same(record, last) then text = text_of(record) end
+    last = record
     parts[#parts + 1] = key
-    parts[#parts + 1] = text_of(record)
+    parts[#parts + 1] = text
   end
   in_pieces('HSET', run.nodes, parts)
   in_pieces('HSET', run.values, run.outputs)
