@@ -102,16 +102,19 @@ class Picked(NamedTuple):
     """This message has started it."""
 
 
-def claims_of(reply: list[list[Any]]) -> list[Claimed]:
-    inputs: dict[bytes, bytes] = {}  # a run's stands in its first claim only
+def claims_of(reply: list[Any]) -> list[Claimed]:
+    inputs: dict[str, bytes] = {}  # a run's stands in its first claim only
     claims = []
-    for run, key, attempt, crashes, fence, plan, run_input, *others in reply:
+    run = plan = ""
+    fields = [iter(reply)] * len(Claimed._fields)
+    for of_run, key, attempt, crashes, fence, of_plan, run_input, *others in zip(*fields, strict=True):
+        if of_run != 1:  # else they are those of the claim before
+            run, plan = of_run.decode(), of_plan.decode()
         if run_input == 1:
             run_input = inputs[run]
         elif run_input is not None:
             inputs[run] = run_input
-        made = (run.decode(), key.decode(), attempt, crashes, fence, plan.decode(), run_input, *others)
-        claims.append(Claimed._make(made))
+        claims.append(Claimed(run, key.decode(), attempt, crashes, fence, plan, run_input, *others))
     return claims
 
 

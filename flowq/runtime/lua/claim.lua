@@ -3,5 +3,5 @@
 -- running already; without any, finding nothing ends the drain, or has it listen for `listens_ms`. `batch`: they run one
 -- after the other. Returns {claims, wake-ups}.
 call('ZREM', key_of('queue', header.queue, 'idle'), header.token)
-local claims = next_claims()
+next_claims()
 return {claims, wake_ups()}

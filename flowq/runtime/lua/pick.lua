@@ -2,7 +2,7 @@
 -- Claim one node by its name, as its own message asks. Returns {claims, messages, status, ms to wait, 1 if its run was
 -- held, 1 if this starts it}: the node's status if it is not ready ('gone': no such node or run), and how long to wait if
 -- it is to be tried again later.
-local run, claims = string.match(header.run, '^[%w_.-]+$') and run_of(header.run), {}
+local run = string.match(header.run, '^[%w_.-]+$') and run_of(header.run)
 
 -- As flowq writes it, and not "0." or "0.01", which would be a node of its own.
 local function is_key(key)
@@ -29,7 +29,7 @@ if run.paused and record.status == 'ready' then
   return {claims, {}, 'paused', 0, held, starts}
 end
 local is_first = record.attempt == 0
-claim(run, header.key, claims)
+claim(run, header.key)
 if #claims > 0 then
   note_pick(run, header.key, is_first and due < math.huge and due or 0)
 end

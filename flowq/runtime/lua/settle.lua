@@ -23,7 +23,9 @@ local function fuse(run, key)
   for position, entry in ipairs(inline) do
     if entry[1] == run and entry[2] == key then
       table.remove(inline, position)
-      return begin(run, key)
+      local record = ready_record(run, key)
+      if record then begin(run, key, record) end
+      return record
     end
   end
 end
@@ -88,7 +90,7 @@ for position, outcome in ipairs(header.outcomes) do
   end
 end
 flush_all()
-local claims = next_claims()
+next_claims()
 local unfinished = {}
 for id, run in pairs(runs) do
   if run and (run.todo or run.back) and is_open(run) then unfinished[#unfinished + 1] = id end

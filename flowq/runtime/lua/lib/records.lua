@@ -36,6 +36,7 @@ local INLINE = 32            -- inline nodes that one call hands to its caller
 local budget = BUDGET
 
 local FINAL = {completed = true, failed = true, cancelled = true, skipped = true, upstream_failed = true}
+local OPEN = {pending = true, running = true}
 local CASCADE = {failed = 'upstream_failed', upstream_failed = 'upstream_failed', skipped = 'skipped',
                  cancelled = 'cancelled'}
 
@@ -69,10 +70,10 @@ local function run_of(id)
   return run or nil
 end
 
-local function is_open(run) return run and (run.status == 'pending' or run.status == 'running') end
+local function is_open(run) return run and OPEN[run.status] end
 
 -- Whether anything of a run may begin or be recorded: not while a retry puts its records in place.
-local function is_live(run) return is_open(run) and not run.reopening end
+local function is_live(run) return run and OPEN[run.status] and not run.reopening end
 
 local function decode(text)
   local row = decoded[text]

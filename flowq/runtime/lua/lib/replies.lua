@@ -7,19 +7,23 @@ local caller, number = string.match(header.call, '^(.*)%.(%d+)$')
 -- What is kept of a reply: of its claims, by which they are found again.
 local function brief(reply)
   if not is_claiming then return reply end
-  local kept, claims = {unpack(reply)}, {}
-  for position, claim in ipairs(reply[1]) do claims[position] = {claim[1], claim[2], claim[5]} end
-  kept[1] = claims
+  local kept, brief_of, id = {unpack(reply)}, {}, nil
+  for first = 1, #claims, FIELDS do
+    if claims[first] ~= 1 then id = claims[first] end
+    local at = #brief_of
+    brief_of[at + 1], brief_of[at + 2], brief_of[at + 3] = id, claims[first + 1], claims[first + 4]
+  end
+  kept[1] = brief_of
   return kept
 end
 
 -- Give claims again, as far as they are still valid.
 local function hand_again(reply)
-  local claims = {}
-  for _, claim in ipairs(reply[1]) do
-    local run = run_of(claim[1])
-    local record = is_live(run) and record_of(run, claim[2])
-    if holds(record, claim[3]) then claims[#claims + 1] = hand(run, claim[2], record) end
+  local given = reply[1]
+  for first = 1, #given, 3 do
+    local run, key = run_of(given[first]), given[first + 1]
+    local record = is_live(run) and record_of(run, key)
+    if holds(record, given[first + 2]) then hand(run, key, record) end
   end
   reply[1] = claims
   return reply

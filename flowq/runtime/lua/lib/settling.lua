@@ -80,7 +80,7 @@ local NO_MAP = {total = -1}
 local function settle(run, key, record, status, reason, alone)
   local node, item = split(key)
   local row = row_of(run, node)
-  record.status, record.fence, record.ended = status, 0, now_text
+  record.status, record.fence, record.ended, record.left = status, 0, now_text, nil
   local map = (item or row[6] ~= 1) and NO_MAP or map_of(record)
   if alone or record.more == '~' or record.more == '!' then alone = status == 'completed' and 'alone' end
   if map.total < 0 then
@@ -165,13 +165,16 @@ local function follow(run, node, status, cursor, only_required)
         settle(run, key, record, CASCADE[status], CASCADE[status])
       elseif not only_required then
         if status ~= 'completed' then stand_apart(run, key) end
-        local left, before = string.match(record.more, '^(%d+)(.?)$')
-        left = tonumber(left) - 1
-        local mark = (before == '' or outcome == '!') and outcome or before
-        record.more = left > 0 and left .. mark or mark
-        if left > 0 then
+        if not record.left then
+          local left, mark = string.match(record.more, '^(%d+)(.?)$')
+          record.left, record.more = tonumber(left), mark
+        end
+        record.left = record.left - 1
+        if record.more == '' or outcome == '!' then record.more = outcome end
+        if record.left > 0 then
           write(run, key, record)
         else
+          record.left = nil
           ready(run, key, record)
         end
       end

@@ -42,6 +42,7 @@ end
 
 local function text_of(record)
   local map, more = record.map, record.more
+  if record.left then more = digits(record.left) .. more end
   if map and map.total >= 0 then more = table.concat({map.total, map.opened, map.settled, map.broken or ''}, ',') end
   local counts = digits(record.attempt) .. '|' .. digits(record.crashes) .. '|' .. digits(record.fence)
   return record.status .. '|' .. counts .. '|' .. record.started .. '|' .. record.ended .. '|' .. record.worker .. '|' .. more
@@ -50,7 +51,7 @@ end
 local function is_same(record, other)
   return record.status == other.status and record.fence == other.fence and record.attempt == other.attempt and
     record.crashes == other.crashes and record.started == other.started and record.ended == other.ended and
-    record.worker == other.worker and record.more == other.more and not record.map and not other.map
+    record.worker == other.worker and record.more == other.more and record.left == other.left and not record.map and not other.map
 end
 
 local function put(run)
