@@ -31,7 +31,7 @@ BATCH_S = 0.004
 """Short claims are run one after the other for about so long, and what came of them is stored in one call: what follows
 from the first of them waits for that."""
 
-MOST = 32
+MOST = 64
 """Claims of a batch: more of them would hardly cost less."""
 
 RELIEVED_S = 0.002
