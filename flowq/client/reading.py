@@ -96,8 +96,9 @@ class RunReader:
             total = self._total(ref) if recorded is None else recorded.total(ref.node)
             if total < 0:
                 return None
-            keys = [Ref(ref.node, item).key for item in range(total)]
-            return list_of([self._unpacked(data) for data in self._state.values(self._run, keys)])
+            key, unpack = ref.key, self._results.unpack
+            values = self._state.values(self._run, [f"{key}.{item}" for item in range(total)])
+            return list_of([None if data is None else unpack(self._run, data) for data in values])
         return self._unpacked(self._state.values(self._run, [ref.key])[0])
 
     def ref_of(self, name: str) -> Ref:
