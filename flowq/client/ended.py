@@ -11,7 +11,7 @@ from flowq.core.types import FlowStatus
 from flowq.plan import Plan
 from flowq.results import ResultsManager
 from flowq.runtime.events import Ref
-from flowq.runtime.state import Glance, State, records_of
+from flowq.runtime.state import Glance, State
 
 
 class Asked(NamedTuple):
@@ -48,9 +48,8 @@ def result_from(state: State, results: ResultsManager, asked: Asked, glance: Gla
     """
     reader = RunReader(state, results, asked.run, glance.head)
     is_as_known = asked.plan is not None and asked.plan.hash == glance.head["plan"]
-    records = None if glance.records is None else records_of(glance.records)
     output = glance.output if is_as_known else None
-    result = reader.result(asked.returns, records, output)
-    if records is None or (output is None and reader.plan.output is not None):
+    result = reader.result(asked.returns, glance.records, output)
+    if glance.records is None or (output is None and reader.plan.output is not None):
         state.head(asked.run)  # what is read of a run that goes meanwhile looks like one to which nothing has happened
     return result

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from flowq.client.recorded import Recorded, is_any_failed
 from flowq.core import garbage
-from flowq.core.result import Failure, FlowResult, NodeResult
-from flowq.core.types import FlowStatus, MissingReason, NodeStatus
+from flowq.core.result import FlowResult, NodeResult, with_nodes_later
+from flowq.core.types import FlowStatus
 from flowq.plan import Plan
 from flowq.results import ResultsManager
 from flowq.results.codec import list_of
 from flowq.runtime.events import Ref
-from flowq.runtime.missing import Ending, label, missing_of
 from flowq.runtime.outcome import RunHead, result_of
-from flowq.runtime.state import Record, State
+from flowq.runtime.state import State
 
 ITEM = re.compile(r"(.*)\[(\d+)\]")
 """An item of a map, as labels write it."""
@@ -70,7 +69,9 @@ class RunReader:
         self.status = FlowStatus(self._head["status"])
 
     @garbage.left_alone()
-    def result(self, returns: Any, records: dict[Ref, Record] | None = None, output: bytes | None = None) -> FlowResult:
+    def result(
+        self, returns: Any, records: Mapping[bytes, bytes] | None = None, output: bytes | None = None
+    ) -> FlowResult:
         """Give the whole result; ``records`` (all of them) and ``output`` (packed) as far as they were read."""
         head = RunHead(
             self._run,
@@ -81,23 +82,23 @@ class RunReader:
             _time(self._head["ended"]) if "ended" in self._head else None,
             REASONS.get(self._head.get("reason", ""), ""),
         )
-        if records is None:
-            records = self._records()
-        nodes = {node.name: node for node in self._nodes(records)}
+        recorded = self._recorded(self._state.record_texts(self._run) if records is None else records)
         data = None
         if self.status is FlowStatus.COMPLETED and self.plan.output is not None:
             known = self._unpacked(output)
-            data = self.output(Ref(self.plan.output), records) if known is None else known
-        return result_of(self.plan, head, nodes, data, returns)
+            data = self.output(Ref(self.plan.output), recorded) if known is None else known
+        failures = recorded.culprits() if self.status is FlowStatus.FAILED else {}
+        return with_nodes_later(result_of(self.plan, head, {}, failures, data, returns), recorded.nodes)
 
-    def output(self, ref: Ref, records: dict[Ref, Record] | None = None) -> bytes | None:
+    def output(self, ref: Ref, recorded: Recorded | None = None) -> bytes | None:
         """Give a node's encoded output; of a map, the list of its items'; None: it has none (yet)."""
         if self.plan.nodes[ref.node].is_map and ref.item < 0:
-            found = self._state.records(self._run, [ref.key])[0] if records is None else records.get(ref)
-            if found is None or found.ending.total < 0:
+            total = self._total(ref) if recorded is None else recorded.total(ref.node)
+            if total < 0:
                 return None
-            keys = [Ref(ref.node, item).key for item in range(found.ending.total)]
-            return list_of([self._unpacked(data) for data in self._state.values(self._run, keys)])
+            key, unpack = ref.key, self._results.unpack
+            values = self._state.values(self._run, [f"{key}.{item}" for item in range(total)])
+            return list_of([None if data is None else unpack(self._run, data) for data in values])
         return self._unpacked(self._state.values(self._run, [ref.key])[0])
 
     def ref_of(self, name: str) -> Ref:
@@ -114,8 +115,7 @@ class RunReader:
         ref = Ref(found[0])
         if item < 0:
             return ref
-        map_ = self._records([ref]).get(ref) if self.plan.nodes[ref.node].is_map else None
-        total = 0 if map_ is None else max(map_.ending.total, 0)
+        total = max(self._total(ref), 0) if self.plan.nodes[ref.node].is_map else 0
         if item >= total:
             raise KeyError(f"{name!r} names no nodes; {path!r} has {total} items")
         return Ref(ref.node, item)
@@ -123,58 +123,20 @@ class RunReader:
     def node(self, name: str) -> NodeResult:
         """Give one node as it stands now."""
         ref = self.ref_of(name)
-        records = self._records() if self.plan.nodes[ref.node].edges else self._records([ref])
-        return self._node(ref, records)
+        asked = None if self.plan.nodes[ref.node].edges else [ref.key]
+        return self._recorded(self._state.record_texts(self._run, asked)).node(ref)
 
     def _unpacked(self, data: bytes | None) -> bytes | None:
         return None if data is None else self._results.unpack(self._run, data)
 
-    def _records(self, refs: list[Ref] | None = None) -> dict[Ref, Record]:
-        if refs is None:
-            return self._state.all_records(self._run)
-        some = zip(refs, self._state.records(self._run, [ref.key for ref in refs]), strict=True)
-        return {ref: record for ref, record in some if record is not None}
+    def _recorded(self, records: Mapping[bytes, bytes]) -> Recorded:
+        failures = self._state.failure_texts(self._run) if is_any_failed(records) else {}
+        return Recorded(self.plan, self.status.is_final, records, failures)
 
-    def _nodes(self, records: dict[Ref, Record]) -> Iterator[NodeResult]:
-        for index in range(len(self.plan)):
-            ref = Ref(index)
-            yield self._node(ref, records)
-            if self.plan.nodes[index].is_map and ref in records:
-                for item in range(records[ref].ending.total):
-                    yield self._node(Ref(index, item), records)
-
-    def _node(self, ref: Ref, records: dict[Ref, Record]) -> NodeResult:
-        record = records.get(ref) or self._untouched(ref)
-        status = record.status
-        if self.status.is_final and not status.is_final:
-            status = NodeStatus.CANCELLED
-        failure = self._failures.get(ref.key) if status is NodeStatus.FAILED else None
-        missing: dict[str, MissingReason] = {}
-        if record.attempt:
-            missing = missing_of(self.plan, self.plan.nodes[ref.node], lambda up: _ending(records, up))
-        return NodeResult(
-            name=label(self.plan, ref),
-            status=status,
-            attempt=record.attempt,
-            worker=record.worker,
-            started_at=record.started,
-            ended_at=record.ended,
-            failure=failure,
-            missing=missing,
-        )
-
-    @cached_property
-    def _failures(self) -> dict[str, Failure]:
-        return self._state.failures(self._run)
-
-    def _untouched(self, ref: Ref) -> Record:
-        """Nothing has been written of a node that is as it began."""
-        waits = ref.item < 0 and bool(self.plan.nodes[ref.node].edges)
-        return Record(NodeStatus.PENDING if waits else NodeStatus.READY)
-
-
-def _ending(records: dict[Ref, Record], ref: Ref) -> Ending:
-    return records[ref].ending if ref in records else Ending(NodeStatus.PENDING, MissingReason.CANCELLED)
+    def _total(self, ref: Ref) -> int:
+        """Give how many items a map has; -1: that is not known (yet)."""
+        (record,) = self._state.records(self._run, [ref.key])
+        return -1 if record is None else record.ending.total
 
 
 def _time(milliseconds: str) -> datetime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -55,6 +55,19 @@ class NodeResult(BaseModel):
     """The optional upstreams that were bypassed, and why."""
 
 
+class _Later:
+    """Nodes that nobody has asked for yet."""
+
+    __slots__ = ("_made", "_make")
+
+    def __init__(self, make: Callable[[], dict[str, NodeResult]]) -> None:
+        self._make, self._made = make, dict[str, dict[str, NodeResult]]()
+
+    def __call__(self) -> dict[str, NodeResult]:
+        """Make them; threads that ask at once may all do so, and get those of the first."""
+        return self._made.setdefault("nodes", self._make())
+
+
 class FlowResult(BaseModel):
     """The outcome of a run."""
 
@@ -90,6 +103,25 @@ class FlowResult(BaseModel):
         if self.status is not FlowStatus.COMPLETED:
             raise RunFailed(f"run {self.run_id} of {self.name!r} is {self.status}: {self.error or 'no node failed'}")
         return self
+
+    # ``nodes`` stays a field, and a plain dict to all who see it: one that fills itself would be empty to code in C,
+    # which does not ask it. Whatever pydantic does with the fields (compare, copy, pickle, dump) begins with
+    # ``__dict__``: so this is the one place to make them.
+    if not TYPE_CHECKING:  # to a type checker, any name would be an attribute
+
+        def __getattribute__(self, name: str) -> Any:
+            if name in ("nodes", "__dict__"):
+                fields = super().__getattribute__("__dict__")
+                nodes = fields.get("nodes")
+                if type(nodes) is _Later:
+                    fields["nodes"] = nodes()
+            return super().__getattribute__(name)
+
+
+def with_nodes_later(result: FlowResult, make: Callable[[], dict[str, NodeResult]]) -> FlowResult:
+    """Have a result's nodes made when they are first asked for: most callers want the output alone."""
+    result.__dict__["nodes"] = _Later(make)
+    return result
 
 
 class DependencyData(Mapping[str, Any]):

@@ -25,7 +25,7 @@ from flowq.runtime.attempt import Outcome, expand, failed, perform, perform_asyn
 from flowq.runtime.events import Ref
 from flowq.runtime.inputs import ABSENT, Inputs, encode_input
 from flowq.runtime.missing import Ending, label, missing_of
-from flowq.runtime.outcome import RunHead, result_of
+from flowq.runtime.outcome import BAD, RunHead, culprits, result_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,4 +252,12 @@ class _Run:
         head = RunHead(
             self._id, self._graph.process_id, self._graph.name, self._state.status, self._start_time, datetime.now(UTC)
         )
-        return result_of(self._plan, head, nodes, output, self._graph.returns)
+        return result_of(self._plan, head, nodes, self._blamed(), output, self._graph.returns)
+
+    def _blamed(self) -> dict[Ref, Failure]:
+        if self._state.status is not FlowStatus.FAILED:
+            return {}
+        bad = [ref for ref, node in self._state.nodes.items() if node.status in BAD]
+        failed = [ref for ref in bad if self._state.nodes[ref].status is NodeStatus.FAILED and ref in self._failures]
+        found = culprits(self._plan, failed, [ref.node for ref in bad if ref.item < 0])
+        return {ref: self._failures[ref] for ref in found}

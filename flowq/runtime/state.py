@@ -83,8 +83,8 @@ class Glance(NamedTuple):
     """What one look at a run brings."""
 
     head: dict[str, str]
-    records: list[bytes] | None
-    """Key, record, key, …; None: there are more than one look brings."""
+    records: dict[bytes, bytes] | None
+    """By key, as Redis holds them; None: there are more than one look brings."""
     output: bytes | None
     """Of the node that was asked for, packed."""
 
@@ -108,10 +108,20 @@ def told_by(fields: Mapping[bytes, bytes]) -> Iterator[Told]:
         yield Told(key, status, int(attempt), worker)
 
 
-def records_of(pairs: Sequence[bytes]) -> dict[Ref, Record]:
-    """Read key, record, key, …"""
-    pieces = iter(pairs)
-    return {Ref.parse(key.decode()): Record.parse(text) for key, text in zip(pieces, pieces, strict=True)}
+def records_of(texts: Mapping[bytes, bytes]) -> dict[Ref, Record]:
+    """Parse records by key, as Redis holds them."""
+    return {Ref.parse(key.decode()): Record.parse(text) for key, text in texts.items()}
+
+
+def failures_of(texts: Mapping[bytes, bytes]) -> dict[str, Failure]:
+    """Parse failures by key, as Redis holds them."""
+    return {key.decode(): Failure.model_validate_json(text) for key, text in texts.items()}
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Read key, value, key, …"""
+    pieces = iter(flat)
+    return dict(zip(pieces, pieces, strict=True))
 
 
 def _head(values: Sequence[bytes | None]) -> dict[str, str] | None:
@@ -214,7 +224,8 @@ class State:
         for first in range(0, len(replies), 3):
             values, (cursor, records), output = replies[first : first + 3]
             head = _head(values)
-            found.append(None if head is None else Glance(head, records if int(cursor) == 0 else None, output))
+            is_all = int(cursor) == 0
+            found.append(None if head is None else Glance(head, _pairs(records) if is_all else None, output))
         return found
 
     def epoch(self) -> str:
@@ -234,12 +245,20 @@ class State:
         return [None if text is None else Record.parse(text) for text in self._fields(self.keys.nodes(run), keys)]
 
     def all_records(self, run: str) -> dict[Ref, Record]:
-        """Give the records of all nodes and items to which something has happened.
+        """Give the records of all nodes and items to which something has happened; see ``record_texts``."""
+        return records_of(self.record_texts(run))
+
+    def record_texts(self, run: str, keys: Sequence[str] | None = None) -> dict[bytes, bytes]:
+        """Give the records of all nodes and items (or these) to which something has happened, by key, as Redis holds
+        them.
 
         They are read in pieces, so that a huge run holds up nobody: of one that goes on, each is as it was at some
         moment of the reading.
         """
-        return {Ref.parse(name.decode()): Record.parse(text) for name, text in self._scanned(self.keys.nodes(run))}
+        if keys is None:
+            return self._scanned(self.keys.nodes(run))
+        found = zip(keys, self._fields(self.keys.nodes(run), keys), strict=True)
+        return {key.encode(): text for key, text in found if text is not None}
 
     def values(self, run: str, keys: Sequence[str]) -> list[bytes | None]:
         """Give nodes' packed outputs."""
@@ -247,18 +266,26 @@ class State:
 
     def failures(self, run: str) -> dict[str, Failure]:
         """Give the last failure of every node that has one."""
-        found = self._scanned(self.keys.failures(run))
-        return {key.decode(): Failure.model_validate_json(text) for key, text in found}
+        return failures_of(self.failure_texts(run))
+
+    def failure_texts(self, run: str) -> dict[bytes, bytes]:
+        """Give the last failure of every node that has one, by key, as Redis holds it."""
+        return self._scanned(self.keys.failures(run))
 
     def told(self, run: str) -> Iterator[Told]:
         """Give what has happened to the run's nodes and to itself, as far as that is kept."""
         for _, fields in self.client.xrange(self.keys.events(run)):
             yield from told_by(fields)
 
-    def _scanned(self, key: str) -> Iterator[tuple[bytes, bytes]]:
+    def _scanned(self, key: str) -> dict[bytes, bytes]:
         """Give all fields of a hash; one that changes meanwhile may come twice, and then the later one counts."""
-        found: Iterator[tuple[bytes, bytes]] = self.client.hscan_iter(key, count=CHUNK)
-        return found
+        found: dict[bytes, bytes] = {}
+        cursor = 0
+        while True:
+            cursor, piece = self.client.hscan(key, cursor, count=CHUNK)
+            found |= piece
+            if not cursor:
+                return found
 
     def _fields(self, key: str, fields: Sequence[str]) -> list[bytes | None]:
         found: list[bytes | None] = []
