@@ -16,7 +16,7 @@ from flowq.runtime.events import Ref
 from flowq.runtime.inputs import ABSENT, Inputs
 from flowq.runtime.missing import Ending, label, missing_of
 from flowq.runtime.replies import Claimed
-from flowq.runtime.rows import inputs_of, reads_input
+from flowq.runtime.rows import inputs_of, optional_of, reads_input
 from flowq.runtime.state import Record, State
 from flowq.runtime.work import Outputs
 
@@ -82,8 +82,8 @@ class Loader:
             if len(self._reads) >= NODES:
                 self._reads.clear()
             node = plan.nodes[index]
-            optional = [edge.upstream for edge in node.edges if edge.name and not edge.required]
-            found = self._reads[plan_hash, index] = Reads(inputs_of(plan, node), optional, reads_input(node))
+            found = Reads(inputs_of(plan, node), optional_of(node), reads_input(node))
+            self._reads[plan_hash, index] = found
         return found
 
     def ahead(self, attempt: RemoteAttempt, outputs: Outputs) -> Iterator[RemoteAttempt]:

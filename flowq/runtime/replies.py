@@ -42,8 +42,9 @@ class Claimed(NamedTuple):
     opened: int
     """For a map: the items that an earlier attempt has opened already."""
     records: list[bytes | None] | None
-    """Of the upstreams that the plan's row names; None: ask for them."""
+    """Of the upstreams that the plan's row names, if the node may have to do without one; None: ask for them."""
     values: list[bytes | None] | None
+    """Of these upstreams."""
 
     @property
     def lease(self) -> str:

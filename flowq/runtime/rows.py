@@ -70,10 +70,10 @@ class PlanRows:
 def rows_of(plan: Plan) -> PlanRows:
     """Give the rows of a plan, and the nodes that a run of it begins with.
 
-    A row: [lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream]. ``inputs``
-    are the upstreams that a claim brings along, ``downstream`` is flat: node, 1 if required, node, … If these are many,
-    the row ends with how many numbers stand in it and how many there are; the others follow in the fields
-    ``downstream:<node>:<piece>``.
+    A row: [lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream, reads_endings].
+    ``inputs`` are the upstreams that a claim brings along, with how they ended if one of them may be missing
+    (``reads_endings``). ``downstream`` is flat: node, 1 if required, node, … If these are many, the row ends with how
+    many numbers stand in it and how many there are; the others follow in the fields ``downstream:<node>:<piece>``.
     """
     document = compress(plan.document.encode())
     fields: list[tuple[str, str | bytes]] = [
@@ -97,6 +97,7 @@ def rows_of(plan: Plan) -> PlanRows:
             int(reads_input(node)),
             inputs_of(plan, node),
             pieces[0] if pieces else [],
+            int(bool(optional_of(node))),
         ]
         if len(pieces) > 1:
             row += (most, len(downstream))
@@ -128,6 +129,11 @@ def inputs_of(plan: Plan, node: Node) -> list[int]:
     """Give the upstreams whose values a claim brings along: all, if they are few and none is a map."""
     few = len(node.edges) <= FEW_INPUTS and not any(plan.nodes[edge.upstream].is_map for edge in node.edges)
     return [edge.upstream for edge in node.edges] if few else []
+
+
+def optional_of(node: Node) -> list[int]:
+    """Give the upstreams that the node may have to do without, and is told of."""
+    return [edge.upstream for edge in node.edges if edge.name and not edge.required]
 
 
 def reads_input(node: Node) -> bool:

@@ -16,7 +16,7 @@ from flowq.plan import Plan
 from flowq.runtime import events, machine
 from flowq.runtime.events import Ref
 from flowq.runtime.replies import Claimed, Next, WakeUp
-from flowq.runtime.rows import inputs_of, reads_input, rows_of
+from flowq.runtime.rows import inputs_of, optional_of, reads_input, rows_of
 from flowq.runtime.scripts import OutcomeEntry
 from tests.property.calls import Calls, Changes, merged, sized, taking
 from tests.property.choices import Choose, one_of, seeded, some_of
@@ -294,6 +294,9 @@ class Twin(Faults):
             assert claim.values is None
             return
         assert claim.values == [run.outputs.get(Ref(upstream)) for upstream in upstreams], claim
+        if not optional_of(spec):
+            assert claim.records is None, claim
+            return
         statuses = [record.split(b"|")[0].decode() for record in claim.records or () if record is not None]
         assert statuses == [run.state.nodes[Ref(upstream)].status for upstream in upstreams], claim
 

@@ -15,7 +15,11 @@ for _, outcome in ipairs(header.outcomes) do
   table.insert(keys[outcome.run], outcome.key)
 end
 for id, its in pairs(keys) do
-  if #its > 1 and is_live(run_of(id)) then read_ahead(run_of(id), its) end
+  local run = run_of(id)
+  if is_live(run) then
+    if #its > 1 then read_ahead(run, its) end
+    read_downstreams(run, its)
+  end
 end
 
 -- A fused node became ready in this very call and was run by this caller already: claim it without a detour.

@@ -52,8 +52,14 @@ local function hand(run, key, record)
   if item then value = run.given['i' .. key] end
   if value == nil then value = call('HGET', run.values, 'i' .. key) end
   local records, values = false, false
-  if row[8] and #row[8] > 0 then
-    records, values = call('HMGET', run.nodes, unpack(row[8])), call('HMGET', run.values, unpack(row[8]))
+  if #row[8] > 0 then
+    if row[10] == 1 then records = call('HMGET', run.nodes, unpack(row[8])) end
+    values = {}
+    for position, upstream in ipairs(row[8]) do
+      local name = digits(upstream)
+      if run.given[name] == nil then read_inputs(run, {key}) end
+      values[position] = run.given[name]
+    end
   end
   local is_same, at = run == handed, #claims
   handed = run
@@ -90,7 +96,10 @@ local function together(list, entries, batch)
       of_run[run], its[#its + 1] = its, key
     end
   end
-  for run, its in pairs(of_run) do read_ahead(run, its) end
+  for run, its in pairs(of_run) do
+    read_ahead(run, its)
+    read_inputs(run, its)
+  end
   for position, entry in ipairs(keys) do
     if batch and is_alone(entry[1], entry[2]) then
       local last = position > 1 and position - 1 or 1

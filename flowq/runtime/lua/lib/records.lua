@@ -85,8 +85,8 @@ local function decode(text)
 end
 
 -- A node's row of the plan (see rows.py): lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs,
--- downstream, and if these are many, how many numbers of them stand here and how many there are; nil if the plan has no
--- such node.
+-- downstream, reads_endings, and if the downstreams are many, how many numbers of them stand here and how many there are;
+-- nil if the plan has no such node.
 local function row_of(run, node)
   local of_plan = rows[run.plan]
   if not of_plan then
@@ -195,6 +195,36 @@ local function read_ahead(run, some)
 end
 
 local function lease_of(run, key, fence) return run.id .. ' ' .. key .. ' ' .. digits(fence) end
+
+-- Read in one go what the settled nodes' downstreams need, as far as one call follows them.
+local function read_downstreams(run, some)
+  local wanted, seen = {}, {}
+  for position = 1, #some do
+    local node, item = split(some[position])
+    local row = node and not item and row_of(run, node)
+    local edges = row and row[9] or {}
+    for place = 1, math.min(#edges, 2 * (BUDGET - #wanted)), 2 do
+      local key = digits(edges[place])
+      if not seen[key] and run.texts[key] == nil then wanted[#wanted + 1], seen[key] = key, true end
+    end
+  end
+  if #wanted > 1 then read_ahead(run, wanted) end
+end
+
+-- Read in one go the values that nodes take from their upstreams.
+local function read_inputs(run, some)
+  local wanted, seen = {}, {}
+  for position = 1, #some do
+    local row = row_of(run, (split(some[position])))
+    for _, upstream in ipairs(row and row[8] or {}) do
+      local key = digits(upstream)
+      if not seen[key] then wanted[#wanted + 1], seen[key] = key, true end
+    end
+  end
+  if #wanted == 0 then return end
+  local values = call('HMGET', run.values, unpack(wanted))
+  for position = 1, #wanted do run.given[wanted[position]] = values[position] end
+end
 
 -- A process that holds claims lives for as long as it says so.
 local has_refreshed = false

@@ -136,7 +136,7 @@ end
 -- they begin, and that of the next ones, if there are any.
 local function edges_of(run, node, cursor)
   local row = row_of(run, node)
-  local most, all = row[10], row[11]
+  local most, all = row[11], row[12]
   if not most then return row[9], 0, nil end
   local piece = math.floor(cursor / most)
   local following = (piece + 1) * most < all and (piece + 1) * most or nil
@@ -157,7 +157,7 @@ local function follow(run, node, status, cursor, only_required)
   for position = cursor - first + 1, #downstream, 2 do
     if budget <= 0 then return first + position - 1 end
     budget = budget - 1
-    local key, required = tostring(downstream[position]), downstream[position + 1] == 1
+    local key, required = digits(downstream[position]), downstream[position + 1] == 1
     local record = record_of(run, key)
     if not FINAL[record.status] then
       if required and status ~= 'completed' then
