@@ -14,7 +14,7 @@ from flowq.runtime import steps as asked
 from flowq.runtime.replies import Claimed, Message, Next
 from flowq.runtime.runner import ClaimRunner
 from flowq.runtime.steps import Steps
-from flowq.runtime.work import Ended, Work
+from flowq.runtime.work import Work
 from flowq.runtime.worker import WorkerProcess
 
 T = TypeVar("T")
@@ -109,8 +109,9 @@ class Driver:
         node = self._node(request.claim)
         return 0.0 if node.placement is FlowType.INLINE else self._worker.paces.expect(node.processor)
 
-    def _run(self, request: asked.Run) -> Ended:
-        return self._runner.run(request.claim, request.outputs, alone=request.alone, returns=request.returns)
+    def _run(self, request: asked.Run) -> asked.Ran:
+        claim, outputs, alone, returns = request
+        return asked.Ran(self._runner.run(claim, outputs, alone=alone, returns=returns), time.monotonic())
 
     def _send(self, request: asked.Send) -> None:
         self._worker.send(request.messages)
@@ -131,9 +132,12 @@ class Driver:
     def _find_threads(self, request: asked.FindThreads) -> list[Claimed]:
         found = []
         for claim in request.claims:
-            with suppress(Exception):  # to run it in the drain will say what is wrong with it
-                if self._node(claim).placement is FlowType.THREAD:
-                    found.append(claim)
+            try:
+                placement = self._node(claim).placement
+            except Exception:  # to run it in the drain will say what is wrong with it
+                continue
+            if placement is FlowType.THREAD:
+                found.append(claim)
         return found
 
     def _node(self, claim: Claimed) -> Node:

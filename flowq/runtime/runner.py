@@ -132,10 +132,10 @@ class ClaimRunner:
         return passed_s + self._worker.paces.expect(node.processor) <= BATCH_S
 
     def _ahead(self, attempt: RemoteAttempt, outcome: Outcome, outputs: Outputs) -> list[RemoteAttempt]:
-        if self._in_canvas or self._closing():
-            return []
         if attempt.ref.item < 0:
             outputs[attempt.claim.run, attempt.ref.node] = outcome.value
+        if attempt.ref.node not in attempt.plan.ahead or self._in_canvas or self._closing():
+            return []
         try:
             return list(self._worker.loader.ahead(attempt, outputs))
         except AWAY:

@@ -82,12 +82,19 @@ class Expect(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Run a claim, and what follows from it and ``outputs`` at once, which gives Ended; outputs are added."""
+    """Run a claim, and what follows from it and ``outputs`` at once, which gives Ran; outputs are added."""
 
     claim: Claimed
     outputs: Outputs
     alone: bool = False
     returns: bool = False
+
+
+class Ran(NamedTuple):
+    """What a run claim came to, and when, by this process's clock."""
+
+    ended: Ended
+    now: float
 
 
 class Send(NamedTuple):
@@ -231,9 +238,9 @@ class Keeping:
             claim = work.begin(now)
             if claim is None:
                 break
-            work.end((yield Run(claim, outputs, alone, returns)))
+            ended, now = yield Run(claim, outputs, alone, returns)
+            work.end(ended)
             begun += 1
-            now = yield Now()
             if expected > BATCH_S:  # so much nobody knows who has never seen it
                 expected = yield Expect(claim)
             self.pace_s = max((now - began) / begun, expected)

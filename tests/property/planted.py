@@ -53,14 +53,18 @@ SCRIPTS = {
     "a value is lost": Bug("settle", "if outcome.value then", "if outcome.value and outcome.value > 2 then"),
     "a repeated call is carried out again": Bug("lib", "if last == number then", "if false then"),
     "a repeated claim gives what is lost": Bug(
-        "lib", "if holds(record, claim[3]) then claims", "if record then claims"
+        "lib", "if holds(record, given[first + 2]) then hand", "if record then hand"
     ),
+    "a claim is of the run before": Bug("lib", "= run == handed, #claims", "= handed ~= nil, #claims"),
+    "two records are written as one": Bug("lib", "record.left == other.left and ", ""),
+    "an upstream's value is another's": Bug("lib", "values[position] = run.given[name]", "values[1] = run.given[name]"),
+    "a fence is drawn from the store alone": Bug("lib", ", clock[1] * 1000000 + clock[2] - run.submitted * 1000)", ")"),
     "a repeated claim gives nothing": Bug("lib", "is_claiming and 1 or 0", "0 and 0"),
     "threads share their last reply": Bug("lib", "key_of('said', caller)", "key_of('said', header.holder)"),
     "an ended run goes on": Bug(
         "lib",
-        "local record = is_live(run) and record_of(run, key)\n  if not",
-        "local record = run and record_of(run, key)\n  if not",
+        "local record = is_live(run) and record_of(run, key)\n  return record and record.status",
+        "local record = run and record_of(run, key)\n  return record and record.status",
     ),
     "a map is settled early": Bug("lib", "if map.settled == map.total then", "if map.settled == map.opened then"),
     "a map goes by its first bad item": Bug(
@@ -115,7 +119,7 @@ SCRIPTS = {
 }
 
 CONTROL = {
-    "a paused run begins": Bug("lib", "if is_live(run) and run.paused then", "if false then"),
+    "a paused run begins": Bug("lib", "if run.paused then return set_aside(run, key) end\n  begin", "begin"),
     "a paused run is told to go on": Bug("resume", "call('HDEL', run.base, 'paused')", ""),
     "resuming forgets what was kept": Bug("resume", "run.paused, run.back = false, true", "run.paused = false"),
     "resuming forgets the rest": Bug("lib", "run.back = call('EXISTS', aside) == 1", "run.back = false"),
@@ -140,7 +144,7 @@ CONTROL = {
     "a retry keeps old items": Bug("lib", "      call('HDEL', run.nodes, key)\n", ""),
     "a retry keeps the letters": Bug("lib", "call('ZREM', key_of('dead'), run.id .. ' ' .. key)", ""),
     "a first life counts while a retry is put in place": Bug(
-        "lib", "is_open(run) and not run.reopening end", "is_open(run) end"
+        "lib", "OPEN[run.status] and not run.reopening end", "OPEN[run.status] end"
     ),
     "a retry is never in place": Bug("lib", "call('HDEL', run.base, 'reopening')", ""),
     "a retried run's keys go": Bug("retry", "({run.base, run.nodes, run.values,", "({run.base, run.nodes,"),

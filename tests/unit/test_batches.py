@@ -22,6 +22,7 @@ from flowq.runtime.steps import (
     Keeping,
     Now,
     Pause,
+    Ran,
     Run,
     Settle,
     Steps,
@@ -75,7 +76,7 @@ class Drive:
                 return self.expects_s[int(claim.key)]
             case Run(claim, _):
                 self.now += self.takes_s[int(claim.key)]
-                return ended(claim)
+                return Ran(ended(claim), self.now)
             case Settle(outcomes, values):
                 reply = next(self.replies, Next([], []))
                 if isinstance(reply, Exception):

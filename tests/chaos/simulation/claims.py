@@ -63,6 +63,8 @@ class Claims(Delivery):
         """When somebody did, and how often that is to be."""
         self._inline: list[tuple[str, Ref]] = []
         self._fused: set[tuple[str, Ref]] = set()
+        self._drawn: dict[str, tuple[int, set[Ref]]] = {}
+        """By run: the fence that this call claims under, and what it has claimed."""
 
     # ── holders
 
@@ -143,8 +145,11 @@ class Claims(Delivery):
         node = state.nodes.get(ref)
         if node is None or node.status is not READY:
             return 0
-        # Higher than any that the store may have forgotten.
-        self.machine.apply(state, self.machine.Claim(ref, self.now - stored.submitted))
+        fence, claimed = self._drawn.get(stored.id, (0, set()))
+        if not fence or ref in claimed:  # higher than any that the store may have forgotten
+            fence, claimed = max(state.fence + 1, self.now - stored.submitted), set()
+        self._drawn[stored.id] = fence, claimed | {ref}
+        self.machine.apply(state, self.machine.Claim(ref, fence))
         if not node.fence:
             return 0
         inputs = {edge.upstream: stored.values.get(Ref(edge.upstream)) for edge in stored.plan.nodes[ref.node].edges}

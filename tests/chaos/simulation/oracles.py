@@ -84,7 +84,7 @@ class Judge:
         self.patience = patience
         self.runs: dict[str, Known] = {}
         self.saved: dict[str, Known] = {}
-        self.given: set[tuple[str, int]] = set()
+        self.given: set[tuple[str, Ref, int]] = set()
         """All fences that any worker has ever been given, by run."""
         self.claims: dict[tuple[str, Ref, int], str] = {}
         """All claims, with their holders."""
@@ -173,9 +173,9 @@ class Judge:
         _need(known.ended is None, f"{name} is claimed after the end of its run")
         _need(ref not in known.recorded, f"{name} is claimed though it is settled")
         _need(ref not in known.active, f"{name} is claimed twice: {known.active.get(ref)} holds it")
-        _need((run, fence) not in self.given, f"{name}: fence {fence} is given out twice")
+        _need((run, ref, fence) not in self.given, f"{name}: fence {fence} is given out twice")
         _need(fence > known.fences.get(ref, 0), f"{name}: fence {fence} is no higher than the last one")
-        self.given.add((run, fence))
+        self.given.add((run, ref, fence))
         self.claims[run, ref, fence] = holder
         known.fences[ref], known.active[ref], known.ran[ref] = fence, (fence, holder), None
         node = known.plan.nodes[ref.node]

@@ -31,8 +31,11 @@ class Bug(NamedTuple):
 MACHINE: Texts = {
     "a fence is not checked": ("event.fence == node.fence != 0", "True"),
     "a settled node is settled again": ("if node.status in FINAL:\n            continue", "pass"),
-    "fences go on from the last one alone": ("max(state.fence + 1, event.fence)", "state.fence + 1"),
-    "a restart uses fences again": ("state.fence = max(state.fence + 1, event.fence)", "state.fence = 7"),
+    "fences go on from the last one alone": ("event.fence or state.fence + 1", "state.fence + 1"),
+    "a restart uses fences again": (
+        "state.fence = max(event.fence or state.fence + 1, state.fence)",
+        "state.fence = 7",
+    ),
     "a lost claim is not enqueued again": (
         "node.status, node.fence = READY, 0\n        commands.append(Enqueue(event.ref))",
         "node.fence = 0",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flowq.core.types import FlowType
 from flowq.runtime.events import Ref
 from flowq.runtime.replies import Claimed, WakeUp
-from flowq.runtime.work import Outputs, Work
+from flowq.runtime.work import Ended, Outputs, Work
 from tests.chaos.simulation import history as word
 from tests.chaos.simulation.claims import Asked, Lease
 from tests.chaos.simulation.delivery import US
@@ -151,6 +151,8 @@ class Process(Caller):
         does, steps = self._does, strand.steps
         try:
             while True:
+                if isinstance(reply, Ended):
+                    reply = self.world.parts.steps.Ran(reply, self._now(strand, None))
                 request = steps.throw(reply) if isinstance(reply, Exception) else steps.send(reply)
                 reply = does[type(request)](strand, request)
                 if reply is WAITS:

@@ -59,6 +59,7 @@ class Store(Control):
         if self._fused:
             self._fused = set()
         self._touched.clear()
+        self._drawn.clear()
         reply = getattr(self, name)(call, *args)
         self.said[caller] = number, reply, self.now + SAID_US
         return reply
