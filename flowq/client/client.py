@@ -142,8 +142,10 @@ class Client:
         Raises:
             RunNotFound: there is no such run.
         """
+        epoch = self._state.epoch()  # first: should the store be emptied now, the run is not there, or known to be lost
         self._state.head(run_id)
-        return FlowHandle(run_id, self._context, self._state, self._watch, EMPTY, self._state.epoch())
+        epoch = epoch or self._state.epoch()  # it may have been the store's first run
+        return FlowHandle(run_id, self._context, self._state, self._watch, EMPTY, epoch)
 
     def dead_letters(self) -> list[DeadLetter]:
         """Give the nodes that were given up and not retried since, the latest first."""

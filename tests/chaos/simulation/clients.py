@@ -172,6 +172,8 @@ class Retrier(Waiter):
             self._look_at_all()
         elif reply is None:
             self.is_done = True
+        elif not self.epoch:  # the run has come since
+            self._read()
         elif reply[1].status.is_final:
             self._retry(*reply)
         else:

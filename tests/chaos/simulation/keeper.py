@@ -72,6 +72,9 @@ class Keeper:
 
     def _answered(self, leases: list[Lease], reply: Any) -> None:
         world, process, times = self.world, self.process, self.world.setup.times
+        if world.now < process.frozen_until:
+            world.after(process.frozen_until - world.now, self._answered, leases, reply)
+            return
         self._calls = False
         if isinstance(reply, Exception):
             self._doubts_until = world.now + times.lease + 3 * times.renew
