@@ -146,6 +146,7 @@ local function next_claims()
   local is_drain = header.token ~= ''
   if not is_drain and #inline == 0 and not takes_inline then return end
   is_claiming = true
+  push_all()
   for _, entry in ipairs(inline) do claim(entry[1], entry[2]) end
   if is_drain and #claims == 0 then take(header.queue, 'process', header.process) end
   if is_drain then take(header.queue, 'thread', header.thread) end

@@ -39,6 +39,13 @@ local function set_aside(run, key)
   call('ZADD', run.base .. ':aside', 'NX', now, key)
 end
 
+-- What has become ready in this call, by list: all of a list is pushed in one command, before anybody counts or takes.
+local pushed = {}
+local function push_all()
+  for list, entries in pairs(pushed) do in_pieces('RPUSH', list, entries) end
+  pushed = {}
+end
+
 -- READY, and to be delivered to whoever comes first.
 local function enqueue(run, key, record, row)
   record.status, record.fence = 'ready', 0
@@ -50,8 +57,9 @@ local function enqueue(run, key, record, row)
     return
   end
   local queue = queue_of(run, row)
-  local lane = row[1] == 'thread' and 'thread' or 'process'
-  call('RPUSH', key_of('queue', queue, lane), run.id .. ' ' .. key)
+  local list = key_of('queue', queue, row[1] == 'thread' and 'thread' or 'process')
+  local entries = pushed[list] or {}
+  pushed[list], entries[#entries + 1] = entries, run.id .. ' ' .. key
   touched[queue] = true
 end
 
@@ -155,6 +163,7 @@ end
 -- A drain is one worker slot at work on a queue, or listening. So many wake-ups are due as there are ready nodes and free
 -- slots; each is noted as a drain that is about to start, so that nobody sends it again before it is taken for lost.
 local function wake_ups()
+  push_all()
   local wakes = sends
   for queue in pairs(touched) do
     local drains = key_of('queue', queue, 'drains')

@@ -196,17 +196,21 @@ end
 
 local function lease_of(run, key, fence) return run.id .. ' ' .. key .. ' ' .. digits(fence) end
 
--- Read in one go what the settled nodes' downstreams need, as far as one call follows them.
+-- Add to `wanted` the nodes that edges lead to from a place on, if they are not read yet: as many as one call follows.
+local function want(run, edges, first, wanted, seen)
+  for place = first, math.min(#edges, first + 2 * (BUDGET - #wanted) - 1), 2 do
+    local key = digits(edges[place])
+    if not seen[key] and run.texts[key] == nil then wanted[#wanted + 1], seen[key] = key, true end
+  end
+end
+
+-- Read in one go what the settled nodes' downstreams need.
 local function read_downstreams(run, some)
   local wanted, seen = {}, {}
   for position = 1, #some do
     local node, item = split(some[position])
     local row = node and not item and row_of(run, node)
-    local edges = row and row[9] or {}
-    for place = 1, math.min(#edges, 2 * (BUDGET - #wanted)), 2 do
-      local key = digits(edges[place])
-      if not seen[key] and run.texts[key] == nil then wanted[#wanted + 1], seen[key] = key, true end
-    end
+    if row then want(run, row[9], 1, wanted, seen) end
   end
   if #wanted > 1 then read_ahead(run, wanted) end
 end

@@ -145,6 +145,8 @@ local function edges_of(run, node, cursor)
   return cjson.decode(text), piece * most, following
 end
 
+local WIDE = 32 -- numbers of edges that are worth a look at all of them together
+
 -- Follow one entry of the todo list along the downstream edges; gives the cursor where the budget ended, if it did.
 local function follow(run, node, status, cursor, only_required)
   local downstream, first, following = edges_of(run, node, cursor)
@@ -153,6 +155,11 @@ local function follow(run, node, status, cursor, only_required)
     status, outcome = 'completed', '~'
   elseif status ~= 'completed' then
     outcome = run.canvas and '!' or ''
+  end
+  if #downstream - (cursor - first) > WIDE then -- else it was read with what settled it
+    local wanted = {}
+    want(run, downstream, cursor - first + 1, wanted, {})
+    read_ahead(run, wanted)
   end
   for position = cursor - first + 1, #downstream, 2 do
     if budget <= 0 then return first + position - 1 end
