@@ -99,13 +99,18 @@ SCRIPTS = {
     "a fused node is anybody's": Bug(
         "settle", "fuse(run, key)\n  for", "fuse(run, key)\n  do return begin(run, key) end\n  for"
     ),
-    "thread nodes are in the wrong lane": Bug("lib", "local lane = row[1] == 'thread' and", "local lane = false and"),
+    "thread nodes are in the wrong lane": Bug("lib", "queue, row[1] == 'thread' and", "queue, false and"),
     "an idle drain leaves work behind": Bug(
         "lib",
         "if is_idle then touched[header.queue] = true end",
         "",
     ),
-    "nobody is told of new work": Bug("lib", "run.id .. ' ' .. key)\n  touched[queue] = true", "run.id .. ' ' .. key)"),
+    "nobody is told of new work": Bug(
+        "lib", "entries, run.id .. ' ' .. key\n  touched[queue] = true", "entries, run.id .. ' ' .. key"
+    ),
+    "what is ready is not pushed": Bug(
+        "lib", "  push_all()\n  for _, entry in ipairs(inline)", "  for _, entry in ipairs(inline)"
+    ),
     "too many are told of new work": Bug("lib", "if free <= 0 then break end", ""),
     "a repeated submit starts again": Bug("submit", "if before[1] then", "if false then"),
     "a cancel ends an ended run": Bug("cancel", "if is_open(run) then", "if true then"),
