@@ -241,7 +241,7 @@ class Keeping:
             ended, now = yield Run(claim, outputs, alone, returns)
             work.end(ended)
             begun += 1
-            if expected > BATCH_S:  # so much nobody knows who has never seen it
+            if expected > BATCH_S:  # perhaps only as it was not known; it is now
                 expected = yield Expect(claim)
             self.pace_s = max((now - began) / begun, expected)
         while work.is_relieved:

@@ -56,7 +56,7 @@ SCRIPTS = {
         "lib", "if holds(record, given[first + 2]) then hand", "if record then hand"
     ),
     "a claim is of the run before": Bug("lib", "= run == handed, #claims", "= handed ~= nil, #claims"),
-    "two records are written as one": Bug("lib", "record.left == other.left and ", ""),
+    "two records are written as one": Bug("lib", " and record.left == other.left and", " and"),
     "an upstream's value is another's": Bug("lib", "values[position] = run.given[name]", "values[1] = run.given[name]"),
     "a fence is drawn from the store alone": Bug("lib", ", clock[1] * 1000000 + clock[2] - run.submitted * 1000)", ")"),
     "a repeated claim gives nothing": Bug("lib", "is_claiming and 1 or 0", "0 and 0"),

@@ -209,7 +209,7 @@ local function follow_up(run, entry)
       call('HDEL', run.nodes, key)
       call('HDEL', run.values, key, 'i' .. key)
     end
-    run.records[key] = nil
+    run.records[key], run.texts[key] = nil, nil
     call('HDEL', run.base .. ':failures', key)
     call('HDEL', run.base, 'unknown:' .. key, 'lost:' .. key, 'doubt:' .. key)
     if run.letters == nil then run.letters = call('EXISTS', key_of('dead')) == 1 end

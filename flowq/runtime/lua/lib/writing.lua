@@ -51,7 +51,8 @@ end
 local function is_same(record, other)
   return record.status == other.status and record.fence == other.fence and record.attempt == other.attempt and
     record.crashes == other.crashes and record.started == other.started and record.ended == other.ended and
-    record.worker == other.worker and record.more == other.more and record.left == other.left and not record.map and not other.map
+    record.worker == other.worker and record.more == other.more and record.left == other.left and
+    not (record.map or other.map)
 end
 
 local function put(run)
