@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -58,6 +58,55 @@ class Redis(redis.Redis):
                 return replies
             finally:
                 self.connection_pool.release(connection)
+
+    def post(self, *command: Any) -> Posted:
+        """Send a command, and go on; its reply is read later. Nothing is raised before that."""
+        return Posted(self, command)
+
+
+class Posted:
+    """A command that is on its way. It has a connection for itself until its reply is read, or it is closed."""
+
+    def __init__(self, client: Redis, command: Sequence[Any]) -> None:
+        self._pool = client.connection_pool
+        self._connection: Any = None
+        with suppress(*GONE), trying_until(0.0):  # whoever reads the reply has time to try it again
+            self._connection = self._pool.get_connection()
+            try:
+                self._connection.send_command(*command)
+            except BaseException:
+                self.close()
+                raise
+
+    def reply(self) -> Any:
+        """Give the reply.
+
+        Raises:
+            StoreUnavailableError: it was lost; whether the command was done is not known.
+        """
+        with store_errors():
+            if self._connection is None:
+                raise redis.ConnectionError("the connection was lost")
+            try:
+                reply = self._connection.read_response()
+            except redis.ResponseError:
+                self._release()
+                raise
+            except BaseException:
+                self.close()
+                raise
+            self._release()
+            return reply
+
+    def close(self) -> None:
+        """Do without the reply."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._release()
+
+    def _release(self) -> None:
+        connection, self._connection = self._connection, None
+        self._pool.release(connection)
 
 
 def _reply(connection: Any) -> Any:

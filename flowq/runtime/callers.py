@@ -19,11 +19,16 @@ class Callers:
         self._new = itertools.count()
         self._calls = itertools.count(1)
 
-    def next(self) -> str:
-        """Give what the calling thread's next call is called: ``<thread>.<call>``."""
-        turn = getattr(self._local, "turn", None)
+    def next(self, *, is_posted: bool = False) -> str:
+        """Give what the calling thread's next call is called: ``<thread>.<call>``.
+
+        ``is_posted``: it makes others before it has the reply of this one. That counts as another thread's.
+        """
+        name = "posted" if is_posted else "turn"
+        turn = getattr(self._local, name, None)
         if turn is None:
-            turn = self._local.turn = _Turn(self)
+            turn = _Turn(self)
+            setattr(self._local, name, turn)
         return f"{turn.number}.{next(self._calls)}"
 
     def take(self) -> int:

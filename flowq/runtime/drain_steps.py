@@ -112,7 +112,7 @@ class DrainSteps:
 
     def _work(self, work: Work) -> Steps[Next]:
         """Run the first of the claims, and short ones after it, and settle them; the others wait."""
-        _, following = yield from self._keeping.run(work, self._ask)
+        following = yield from self._keeping.run_on(work, self._ask, self._ask_on)
         yield from self._found(following, is_busy=bool(work))
         return following
 
@@ -156,6 +156,11 @@ class DrainSteps:
         now: float = yield Now()
         idle_s = 0.0 if self._idle_since is None else now - self._idle_since
         return max(0, int(1000 * min(self._linger_s - idle_s, self._ends - now)))
+
+    def _ask_on(self, waiting: int) -> Steps[Asked]:
+        """Ask for more while the claims that wait run."""
+        asked = yield from self._ask(0)
+        return asked._replace(busy=waiting + self.threads, listens_ms=0, goes_on=True)
 
     def _ask_beside(self, waiting: int) -> Steps[Asked]:
         return Asked(thread=0 if waiting else (yield from self._open()), busy=1)

@@ -11,6 +11,7 @@ from flowq.core.types import FlowType
 from flowq.plan import Node
 from flowq.results.connection import await_item
 from flowq.runtime import steps as asked
+from flowq.runtime.posted import PostedSettle
 from flowq.runtime.replies import Claimed, Message, Next
 from flowq.runtime.runner import ClaimRunner
 from flowq.runtime.steps import Steps
@@ -37,6 +38,8 @@ class Driver:
         self.does: dict[type, Callable[[Any], Any]] = {
             asked.Claim: self._claim,
             asked.Settle: self._settle,
+            asked.Post: self._post,
+            asked.Receive: lambda request: request.call.reply(),
             asked.Advance: self._advance,
             asked.Expect: self._expect,
             asked.Run: self._run,
@@ -74,6 +77,9 @@ class Driver:
             yield
         finally:
             self._worker.leases.drop(*(claim.lease for claim in work.held))
+            posted = work.take_posted()
+            if posted is not None:
+                posted.call.close()
 
     def _claim(self, request: asked.Claim) -> Next:
         return self._scripts.claim(
@@ -85,22 +91,17 @@ class Driver:
             busy=request.busy,
             batch=request.batch,
             listens_ms=request.listens_ms,
+            goes_on=request.goes_on,
         )
 
     def _settle(self, request: asked.Settle) -> Next:
-        return self._scripts.settle(
-            worker=self._worker.name,
-            token=self._token,
-            queue=self._queue,
-            process=request.process,
-            thread=request.thread,
-            busy=request.busy,
-            batch=request.batch,
-            listens_ms=request.listens_ms,
-            inline=request.inline,
-            outcomes=request.outcomes,
-            values=request.values,
-        )
+        return self._scripts.settle(**self._given(request))
+
+    def _post(self, request: asked.Post) -> PostedSettle:
+        return PostedSettle(self._scripts, self._given(request.settle))
+
+    def _given(self, request: asked.Settle) -> dict[str, Any]:
+        return {"worker": self._worker.name, "token": self._token, "queue": self._queue, **request._asdict()}
 
     def _advance(self, request: asked.Advance) -> tuple[bool, list[Message]]:
         return self._scripts.advance(run=request.run)

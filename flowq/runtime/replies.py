@@ -119,6 +119,11 @@ def claims_of(reply: list[Any]) -> list[Claimed]:
     return claims
 
 
+def next_of(reply: Any) -> Next:
+    claims, messages, stale, unfinished = reply
+    return Next(claims_of(claims), messages_of(messages), stale, [run.decode() for run in unfinished])
+
+
 def messages_of(reply: list[list[bytes]]) -> list[Message]:
     decoded = ([part.decode() for part in message] for message in reply)
     return [WakeUp(*message) if len(message) == 2 else Delivery(*message) for message in decoded]

@@ -34,6 +34,7 @@ from flowq.runtime.replies import (
     changed_of,
     claims_of,
     messages_of,
+    next_of,
     submitted_of,
     text_or_none,
 )
@@ -97,6 +98,11 @@ def outcome_entry(run: str, key: str, fence: int, kind: str, **how: Any) -> Outc
     return cast("OutcomeEntry", plain | how)
 
 
+def lean(outcomes: Sequence[OutcomeEntry]) -> list[OutcomeEntry]:
+    """Give outcomes without what says nothing."""
+    return [{name: said for name, said in outcome.items() if said or name == "fence"} for outcome in outcomes]  # type: ignore[misc]
+
+
 class Scripts:
     """All changes of runs. One instance serves any number of threads."""
 
@@ -151,6 +157,7 @@ class Scripts:
         busy: int,
         batch: bool = False,
         listens_ms: int = 0,
+        goes_on: bool = False,
     ) -> Next:
         """Take ready nodes; with nothing to take and nothing ``busy``, the drain has ended (or listens for so long)."""
         claims, messages = self._run("claim", locals())
@@ -177,11 +184,11 @@ class Scripts:
         busy: int = 0,
         batch: bool = False,
         listens_ms: int = 0,
+        goes_on: bool = False,
     ) -> Next:
         """Record outcomes and take the next nodes; who is no drain (no token) gets inline nodes at most."""
-        outcomes = [{name: said for name, said in outcome.items() if said or name == "fence"} for outcome in outcomes]  # type: ignore[misc]
-        claims, messages, stale, unfinished = self._run("settle", locals(), values)
-        return Next(claims_of(claims), messages_of(messages), stale, [run.decode() for run in unfinished])
+        outcomes = lean(outcomes)
+        return next_of(self._run("settle", locals(), values))
 
     def extend(
         self, *, run: str, key: str, fence: int, offset: int, total: int, values: Sequence[bytes]
@@ -276,10 +283,10 @@ class Scripts:
         except redis.RedisError as error:
             raise refused(name, error) from error
 
-    def _next_call(self) -> str:
+    def _next_call(self, *, is_posted: bool = False) -> str:
         if self._pid != os.getpid():  # forked: its calls must not be taken for repetitions of its parent's
             self._pid, self._callers, self.holder = os.getpid(), Callers(), os.urandom(8).hex()
-        return self._callers.next()
+        return self._callers.next(is_posted=is_posted)
 
     def _header(self, name: str, given: Mapping[str, Any], call: str) -> bytes:
         header = {field: given[field] for field in _HEADERS[name]}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from flowq.core.errors import StoreFullError, StoreUnavailableError
 from flowq.runtime.replies import Claimed, Message, Next
 from flowq.runtime.scripts import OutcomeEntry
-from flowq.runtime.work import Ended, Outputs, Work, joined
+from flowq.runtime.work import Ended, Outputs, Posted, Work, joined
 
 logger = logging.getLogger("flowq.worker")
 
@@ -33,6 +33,9 @@ from the first of them waits for that."""
 
 MOST = 64
 """Claims of a batch: more of them would hardly cost less."""
+
+SPLIT = 8
+"""Of so many claims, some are stored while the others run. Of fewer, it would not be worth another call."""
 
 RELIEVED_S = 0.002
 """How often a thread looks whether another one has stored what waited behind its attempt."""
@@ -53,6 +56,7 @@ class Claim(NamedTuple):
     busy: int
     batch: bool = False
     listens_ms: int = 0
+    goes_on: bool = False
 
 
 class Settle(NamedTuple):
@@ -66,6 +70,19 @@ class Settle(NamedTuple):
     busy: int = 0
     batch: bool = False
     listens_ms: int = 0
+    goes_on: bool = False
+
+
+class Post(NamedTuple):
+    """Call ``settle`` without waiting for its reply; gives what ``Receive`` takes."""
+
+    settle: Settle
+
+
+class Receive(NamedTuple):
+    """Wait for the reply of a posted call, which gives Next."""
+
+    call: Any
 
 
 class Advance(NamedTuple):
@@ -158,6 +175,8 @@ class AwaitThread(NamedTuple):
 Request: TypeAlias = (
     Claim
     | Settle
+    | Post
+    | Receive
     | Advance
     | Expect
     | Run
@@ -189,6 +208,8 @@ class Asked(NamedTuple):
     """The PROCESS nodes are run one after the other, and stored together if they are short."""
     listens_ms: int = 0
     """With nothing to take, the drain does not end, but listens for its bell for so long."""
+    goes_on: bool = False
+    """Other claims run meanwhile: so it gets none that must be alone."""
 
 
 Ask: TypeAlias = Callable[[int], Steps[Asked]]
@@ -226,13 +247,40 @@ class Keeping:
         Claims that would have to wait are handed back, all of them if the process is to end.
         ``ask`` finds out, anew for every try, what is asked for besides, given how many claims wait then.
         """
+        yield from self._run(work, len(work.todo), alone, returns)
+        return (yield from self._store_done(work, ask))
+
+    def run_on(self, work: Work, ask: Ask, ask_on: Ask) -> Steps[Next]:
+        """As ``run``; but of many claims, some run while what came of those before is being stored.
+
+        Gives what has come of that by now, perhaps nothing. ``ask_on`` finds out what is asked for while others run.
+        """
+        if work.has_done and self._goes_on(work) and not work.is_posted:
+            yield from self._post(work, ask_on)
+        if self._goes_on(work):
+            waiting = len(work.todo)
+            yield from self._run(work, waiting if work.is_posted or waiting < SPLIT else waiting // 2)
+        posted = work.take_posted()
+        if posted is not None:
+            return (yield from self._receive(work, posted, ask))
+        if self._goes_on(work):
+            return Next([], [])
+        return (yield from self._store_done(work, ask)).following
+
+    def _goes_on(self, work: Work) -> bool:
+        return bool(work.todo) and not work.is_stale and not self.closing()
+
+    def _run(self, work: Work, most: int, alone: bool = False, returns: bool = False) -> Steps[None]:
+        """Run the first of the claims, and short ones after it, so many at most."""
         began = now = yield Now()
         begun = 0
         outputs: Outputs = {}
-        while work.todo and not self.closing():
+        while work.todo and begun < most and not self.closing():
             expected = yield Expect(work.todo[0])
             if begun and now - began + expected > BATCH_S:
                 break
+            if expected > BATCH_S and work.is_posted:
+                break  # what else is to be handed back comes first
             if expected > BATCH_S and len(work.todo) > 1:
                 yield from self._hand_back(work)
             claim = work.begin(now)
@@ -246,8 +294,25 @@ class Keeping:
             self.pace_s = max((now - began) / begun, expected)
         while work.is_relieved:
             yield Pause(RELIEVED_S)
+        work.is_stale = now - began > FRESH_S
+
+    def _post(self, work: Work, ask: Ask) -> Steps[None]:
         claims, ended = work.take_done()
-        if work.todo and (self.closing() or now - began > FRESH_S):
+        asked = yield from ask(len(work.todo))
+        work.post(Posted(claims, ended, (yield Post(Settle(ended.entries, ended.values, True, *asked)))))
+
+    def _receive(self, work: Work, posted: Posted, ask: Ask) -> Steps[Next]:
+        try:
+            following: Next = yield Receive(posted.call)
+        except AWAY as error:
+            logger.warning("outcomes were not stored (%s); that is tried again: %s", error, _names(posted.ended.entries))
+            following = yield from self._store(posted.ended, ask, len(work.todo))
+        yield from self._stored(work, posted.claims, posted.ended)
+        return following
+
+    def _store_done(self, work: Work, ask: Ask) -> Steps[Stored]:
+        claims, ended = work.take_done()
+        if work.todo and not self._goes_on(work):
             waiting, back = work.take_waiting()
             claims, ended = [*claims, *waiting], joined([ended, back])
         following = yield from self._store(ended, ask, len(work.todo))
@@ -266,9 +331,27 @@ class Keeping:
         These are steps of another thread than the one that runs the attempt.
         """
         try:
-            yield from self._relieve(work, *work.take_late())
+            if work.be_relieved():
+                yield from self._receive_late(work)
+                yield from self._relieve(work, *work.take_late())
         finally:
             work.is_relieved = False
+
+    def _receive_late(self, work: Work) -> Steps[None]:
+        """Receive what is on its way, so that it is handed back, too."""
+        posted = work.take_posted()
+        if posted is None:
+            return
+        try:
+            following: Next = yield Receive(posted.call)
+        except BaseException as error:
+            work.put_back(posted.claims, posted.ended)
+            if not isinstance(error, AWAY):
+                raise
+            return
+        yield from self._stored(work, posted.claims, posted.ended)
+        yield from follow_up(following)
+        work.todo.extend(following.claims)
 
     def _relieve(self, work: Work, claims: list[Claimed], ended: Ended) -> Steps[None]:
         if not claims:

@@ -31,6 +31,15 @@ class Ended(NamedTuple):
     """It was stopped, or never began, as its lease is not its own any more."""
 
 
+class Posted(NamedTuple):
+    """Claims that are being stored while others run."""
+
+    claims: list[Claimed]
+    ended: Ended
+    call: Any
+    """Its reply is still to be received."""
+
+
 def joined(several: Iterable[Ended]) -> Ended:
     """Give several as one, to be stored in one call."""
     all_of = Ended([], [])
@@ -55,6 +64,9 @@ class Work:
         """When the one that runs was begun, by the clock of whoever runs it; 0: none does."""
         self.is_relieved = False
         """Somebody else is storing what was done, just now."""
+        self.is_stale = False
+        """What is to be begun has waited for too long."""
+        self._posted: Posted | None = None
         self._running: Claimed | None = None
         self._done: list[tuple[Claimed, Ended]] = []
         self._stored: list[Claimed] = []
@@ -63,7 +75,17 @@ class Work:
 
     def __bool__(self) -> bool:
         """Tell whether something is to be begun, or to be stored."""
-        return bool(self.todo or self._done)
+        return bool(self.todo or self._done or self._posted)
+
+    @property
+    def has_done(self) -> bool:
+        """Something is to be stored that is not on its way."""
+        return bool(self._done)
+
+    @property
+    def is_posted(self) -> bool:
+        """Something is on its way to the store."""
+        return self._posted is not None
 
     @property
     def held(self) -> list[Claimed]:
@@ -98,20 +120,33 @@ class Work:
             self._stored.extend(claims)
         return claims, done[0][1] if len(done) == 1 else joined(ended for _, ended in done)
 
+    def post(self, posted: Posted) -> None:
+        """What was taken is on its way."""
+        self._posted = posted
+
+    def take_posted(self) -> Posted | None:
+        """Take what is on its way: whoever does so receives the reply."""
+        with self._lock:
+            posted, self._posted = self._posted, None
+        return posted
+
     def take_waiting(self) -> tuple[list[Claimed], Ended]:
         """Take what is not begun, to be handed back."""
         with self._lock:
             claims = list(self.todo)
             self.todo.clear()
             self._stored.extend(claims)
+            self.is_stale = False
         return claims, Ended([released(claim) for claim in claims], [])
 
-    def take_late(self) -> tuple[list[Claimed], Ended]:
-        """Take both, unless what ran has ended by now: then its own thread does. ``is_relieved`` until told."""
+    def be_relieved(self) -> bool:
+        """Have another thread take what waits, unless what ran has ended by now. ``is_relieved`` until told."""
         with self._lock:
             self.is_relieved = bool(self.began)
-        if not self.is_relieved:
-            return [], Ended([], [])
+        return self.is_relieved
+
+    def take_late(self) -> tuple[list[Claimed], Ended]:
+        """Take what is done, and what is not begun."""
         done, ended = self.take_done()
         waiting, back = self.take_waiting()
         return [*done, *waiting], joined([ended, back])

@@ -1,4 +1,4 @@
--- claim: worker token queue process thread busy batch listens_ms
+-- claim: worker token queue process thread busy batch listens_ms goes_on
 -- Take ready nodes of a queue for a drain: up to `process` and `thread` of each lane. `busy`: attempts that the drain is
 -- running already; without any, finding nothing ends the drain, or has it listen for `listens_ms`. `batch`: they run one
 -- after the other. Returns {claims, wake-ups}.

@@ -1,4 +1,4 @@
--- settle: worker token queue process thread busy batch listens_ms inline outcomes
+-- settle: worker token queue process thread busy batch listens_ms goes_on inline outcomes
 -- Record the outcomes of attempts, release what they decide, and give the drain its next nodes (as claim does).
 -- An outcome: {run, key, fence, kind, value, failure, retry, delay_ms, timed_out, fused, alone, returns}, without those
 -- that say nothing; `value` is the position in ARGV. In a canvas, `alone`: its message stood outside of its segment;

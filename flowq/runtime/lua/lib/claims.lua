@@ -102,7 +102,7 @@ local function together(list, entries, batch)
   end
   for position, entry in ipairs(keys) do
     if batch and is_alone(entry[1], entry[2]) then
-      local last = position > 1 and position - 1 or 1
+      local last = (position > 1 or header.goes_on) and position - 1 or 1
       for back = #entries, last + 1, -1 do
         call('LPUSH', list, entries[back])
         keys[back] = nil
@@ -128,14 +128,14 @@ local function take(queue, lane, most)
   for _ = 1, math.ceil(BUDGET / most) do -- a cancelled run may have left more; then this drain ends, and another goes on
     local entries = call('LPOP', list, most - (claimed() - before))
     if not entries then return end
-    local found = #entries == 1 and {} or together(list, entries, batch)
-    if #entries == 1 then
+    local found = (#entries > 1 or header.goes_on) and together(list, entries, batch) or {}
+    if #entries == 1 and not header.goes_on then
       local id, key = string.match(entries[1], '^(%S+) (%S+)$')
       found[1] = {run_of(id), key}
     end
     for _, entry in ipairs(found) do claim(entry[1], entry[2]) end
-    -- Whoever must be alone is looked for in one piece of the list, not in several.
-    if claimed() - before >= most or (batch and claimed() > before) then return end
+    -- Whoever must be alone is looked for in one piece of the list, not in several; and is left to a later call.
+    if claimed() - before >= most or (batch and (claimed() > before or #found == 0)) then return end
   end
 end
 

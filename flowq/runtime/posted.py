@@ -1,0 +1,50 @@
+"""A settle whose reply is read later: the next nodes run meanwhile."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import redis
+
+from flowq.core.errors import StoreUnavailableError
+from flowq.runtime.replies import Next, next_of
+from flowq.runtime.scripts import Scripts, lean, refused
+
+
+class PostedSettle:
+    """A call of ``settle`` with these arguments (all of them) that is on its way.
+
+    If its reply is lost, it is repeated, as any other call is.
+    """
+
+    def __init__(self, scripts: Scripts, given: dict[str, Any]) -> None:
+        self._scripts, self._script = scripts, scripts._loaded["settle"]
+        header = scripts._header(
+            "settle", given | {"outcomes": lean(given["outcomes"])}, scripts._next_call(is_posted=True)
+        )
+        self._args = [header, *given["values"]]
+        client: Any = self._script.registered_client
+        self._sent = client.post("EVALSHA", self._script.sha, 1, scripts._prefix, *self._args)
+
+    def reply(self) -> Next:
+        """Wait for what it gives; raises what ``settle`` raises."""
+        try:
+            return next_of(self._sent.reply())
+        except (StoreUnavailableError, redis.exceptions.NoScriptError):
+            return self._repeated()
+        except redis.RedisError as error:
+            raise refused("settle", error) from error
+
+    def close(self) -> None:
+        """Do without the reply."""
+        self._sent.close()
+
+    def _repeated(self) -> Next:
+        try:
+            return next_of(self._script(keys=[self._scripts._prefix], args=self._args))
+        except StoreUnavailableError:
+            self._scripts.unanswered = time.monotonic()
+            raise
+        except redis.RedisError as error:
+            raise refused("settle", error) from error
