@@ -81,7 +81,7 @@ class Graph:
         default=None, init=False, repr=False, compare=False
     )
     """What a run's input is checked against: the fields that it must have, each with a step that asks for it; the steps
-    that read it. Worked out for the first run: a graph that is run has been built."""
+    that read it."""
 
     def check(self) -> list[GraphError]:
         """Give everything that is wrong with cycles and types (builders report names and parameters)."""
@@ -221,11 +221,8 @@ class Graph:
 
     def check_input(self, given: Mapping[str, Any]) -> None:
         """Raise InputError if the run's input lacks what a step needs, or holds what it cannot take."""
-        if self._asked is None:
-            needed = [(name, step) for name, (step, _) in self.input_fields().items()]
-            self._asked = needed, [step for step in self.steps.values() if _reads_input(step)]
         problems: dict[str, str] = {}
-        needed, readers = self._asked
+        needed, readers = self._asks()
         for name, step in needed:
             if name not in given:
                 problems[name] = f"{step.path!r} needs the input field {name!r}, which is missing: add it to the input"
@@ -235,12 +232,20 @@ class Graph:
         if problems:
             raise InputError(f"the input of flow {self.name!r} cannot be used: " + "; ".join(problems.values()))
 
+    def _asks(self) -> tuple[list[tuple[str, Step]], list[Step]]:
+        """Give the fields that the run's input must have, and the steps that read it; worked out once."""
+        if self._asked is None:
+            needed = [(name, step) for name, (step, _) in self.input_fields().items()]
+            self._asked = needed, [step for step in self.steps.values() if _reads_input(step)]
+        return self._asked
+
     def validate(self, problems: list[GraphError]) -> Graph:
         """Give the graph itself, or raise all its problems: those found while building it and those found here."""
         unknown = {up for step in self.steps.values() for up in step.deps if up not in self.steps}
         found = [*problems, *([] if unknown else self.check())]
         if found:
             raise GraphError.of(found)
+        self._asks()  # here, so that no run's start waits for it
         return self
 
 

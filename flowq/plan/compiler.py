@@ -21,4 +21,5 @@ def compile_graph(graph: Graph) -> Plan:
         draft = transform(draft)
     plan = number(draft)
     verify_plan(plan)
+    _ = plan.hash  # it is kept: a submit, which asks for it first, is not to wait for it
     return plan

@@ -191,7 +191,7 @@ def _to_json(node: Node) -> dict[str, Any]:
         content["queue"] = node.queue
     if node.timeout_s is not None:
         content["timeout_s"] = node.timeout_s
-    if node.retry != _DEFAULT_RETRY:
+    if node.retry is not _DEFAULT_RETRY and node.retry != _DEFAULT_RETRY:
         content["retry"] = node.retry.model_dump(mode="json")
     if node.max_crashes != 3:
         content["max_crashes"] = node.max_crashes
