@@ -6,7 +6,8 @@
                  └──▶ start a thread:  run ──▶ settle ──▶ …       a THREAD node, and then the next one
 
 A drain holds one Celery slot. Its own steps run PROCESS and INLINE nodes one after the other, several short ones to a
-settle; beside them, THREAD nodes run in threads. It ends in the very call that finds nothing while nothing of it is
+settle; of many, some run while what came of those before is on its way to the store, so that neither waits for the
+other. Beside them, THREAD nodes run in threads. It ends in the very call that finds nothing while nothing of it is
 busy: so no wake-up is missed.
 
 When its process is to close, it asks for nothing more, stores what it has run, and hands back what it has not begun.
@@ -22,6 +23,7 @@ from flowq.runtime.steps import (
     AWAY,
     BATCH_S,
     MOST,
+    SPLIT,
     Asked,
     AwaitThread,
     Claim,
@@ -50,14 +52,21 @@ class DrainSteps:
         threads: how many THREAD nodes it may run at once.
         patience_s: how long it tries to store what it has when it is to close.
         closing: tells whether its process is to close.
+        split: of so many claims, some are stored while the others run.
     """
 
     def __init__(
-        self, slice_s: float, linger_s: float, threads: int, patience_s: float, closing: Callable[[], bool]
+        self,
+        slice_s: float,
+        linger_s: float,
+        threads: int,
+        patience_s: float,
+        closing: Callable[[], bool],
+        split: int = SPLIT,
     ) -> None:
         self._slice_s, self._linger_s, self._most = slice_s, linger_s, threads
         self._closing = closing
-        self._keeping = Keeping(closing, patience_s)
+        self._keeping = Keeping(closing, patience_s, split)
         self._ends = 0.0
         self._busy = 0
         """What was busy in this drain, beside what the last call was about."""
@@ -141,15 +150,15 @@ class DrainSteps:
         elif self._over and self._idle_since is None:
             self._idle_since = yield Now()
 
-    def _ask(self, waiting: int) -> Steps[Asked]:
+    def _ask(self, waiting: int, *, goes_on: bool = False) -> Steps[Asked]:
         is_open = yield from self._open()
         self._busy = waiting + self.threads
         free = max(0, self._most - self.threads)
         listens_ms = (yield from self._linger()) if is_open and not self._busy else 0
         self._listens_s = listens_ms / 1000
         most = max(1, min(MOST, int(BATCH_S / max(self._keeping.pace_s, BATCH_S / MOST))))
-        process = 0 if waiting else is_open * most
-        return Asked(process, thread=free * is_open, busy=self._busy, batch=True, listens_ms=listens_ms)
+        process = 0 if waiting and not goes_on else is_open * most
+        return Asked(process, free * is_open, self._busy, batch=True, listens_ms=listens_ms, goes_on=goes_on)
 
     def _linger(self) -> Steps[int]:
         """Give for how many milliseconds it would listen, should it find nothing."""
@@ -159,8 +168,7 @@ class DrainSteps:
 
     def _ask_on(self, waiting: int) -> Steps[Asked]:
         """Ask for more while the claims that wait run."""
-        asked = yield from self._ask(0)
-        return asked._replace(busy=waiting + self.threads, listens_ms=0, goes_on=True)
+        return (yield from self._ask(waiting, goes_on=True))
 
     def _ask_beside(self, waiting: int) -> Steps[Asked]:
         return Asked(thread=0 if waiting else (yield from self._open()), busy=1)

@@ -35,7 +35,7 @@ MOST = 64
 """Claims of a batch: more of them would hardly cost less."""
 
 SPLIT = 8
-"""Of so many claims, some are stored while the others run. Of fewer, it would not be worth another call."""
+"""Claims. Of fewer, it would not be worth another call to store some while the others run."""
 
 RELIEVED_S = 0.002
 """How often a thread looks whether another one has stored what waited behind its attempt."""
@@ -229,10 +229,12 @@ class Keeping:
         closing: tells whether this process is to end: then it begins nothing more.
         patience_s: how long a process that is to end goes on trying to store what it has. After a lease, what it
             holds is given to others anyway.
+        split: of so many claims, some are stored while the others run.
     """
 
-    def __init__(self, closing: Callable[[], bool], patience_s: float) -> None:
+    def __init__(self, closing: Callable[[], bool], patience_s: float, split: int = SPLIT) -> None:
         self.closing = closing
+        self._split = split
         self.pace_s = BATCH_S
         """What claims take of late."""
         self.is_puzzled = False
@@ -259,7 +261,7 @@ class Keeping:
             yield from self._post(work, ask_on)
         if self._goes_on(work):
             waiting = len(work.todo)
-            yield from self._run(work, waiting if work.is_posted or waiting < SPLIT else waiting // 2)
+            yield from self._run(work, waiting if work.is_posted or waiting < self._split else waiting // 2)
         posted = work.take_posted()
         if posted is not None:
             return (yield from self._receive(work, posted, ask))

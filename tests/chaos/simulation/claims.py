@@ -37,6 +37,7 @@ class Asked(NamedTuple):
     batch: bool
     listens: int
     """Milliseconds."""
+    goes_on: bool = False
 
 
 class Claims(Delivery):
@@ -63,6 +64,8 @@ class Claims(Delivery):
         """When somebody did, and how often that is to be."""
         self._inline: list[tuple[str, Ref]] = []
         self._fused: set[tuple[str, Ref]] = set()
+        self._goes_on = False
+        """Other claims run before those that this call gives."""
         self._drawn: dict[str, tuple[int, set[Ref]]] = {}
         """By run: the fence that this call claims under, and what it has claimed."""
 
@@ -124,6 +127,7 @@ class Claims(Delivery):
                 node = stored.plan.nodes[ref.node]
                 is_fused = (stored.id, ref) in self._fused and ref != own
                 is_here = inline and node.placement is INLINE_PLACE and ref != own and ref.item < 0
+                is_here = is_here and not (self._goes_on and self._is_alone(stored.id, ref))
                 if is_fused or (is_here and len(self._inline) < INLINE and not stored.paused):
                     self._inline.append((stored.id, ref))
                 else:
@@ -186,15 +190,17 @@ class Claims(Delivery):
         elif self._start(stored, ref, holder):
             claims.append(self._hand(stored, ref, holder))
 
-    def _take_ready(self, queue: str, lane: str, most: int, holder: str, claims: list[Claimed], batch: bool) -> None:
+    def _take_ready(
+        self, queue: str, lane: str, most: int, holder: str, claims: list[Claimed], batch: bool, goes_on: bool = False
+    ) -> None:
         ready, before = self.lists.get((queue, lane)), len(claims)
         if ready and batch and most > 1:
             slots = sum(self.slots.get(queue, {}).values())
             most = max(1, most // 8, min(most, -(-len(ready) // max(1, slots))))
         while ready and len(claims) - before < most:
             run, ref = ready.popleft()
-            if batch and most > 1 and self._is_alone(run, ref):
-                if len(claims) > before:
+            if batch and (most > 1 or goes_on) and self._is_alone(run, ref):
+                if len(claims) > before or goes_on:
                     ready.appendleft((run, ref))
                     return
                 most = 1
@@ -208,14 +214,14 @@ class Claims(Delivery):
         return stored.state.nodes[ref].crashes > 0 or stored.plan.nodes[ref.node].max_crashes <= 1
 
     def _next_claims(self, holder: str, asked: Asked) -> list[Claimed]:
-        token, queue, process, thread, busy, batch, listens = asked
+        token, queue, process, thread, busy, batch, listens, goes_on = asked
         claims: list[Claimed] = []
         for run, ref in self._inline:
             self._claim(run, ref, holder, claims)
         if not token:
             return claims
         if not claims:
-            self._take_ready(queue, "process", process, holder, claims, batch)
+            self._take_ready(queue, "process", process, holder, claims, batch, goes_on)
         self._take_ready(queue, "thread", thread, holder, claims, False)
         drains = self.drains.setdefault(queue, {})
         if claims or busy:

@@ -154,9 +154,23 @@ STEPS: Texts = {
     "claims are kept for ever": ("        yield Drop(claims)\n", "        yield Drop([])\n"),
     "an outcome is tried but once": ("yield Pause(AGAIN_S)", "return Next([], [])"),
     "a claim is let go before its outcome is stored": (
-        "        following = yield from self._store(",
-        "        yield Drop(claims)\n        following = yield from self._store(",
+        "        following = yield from self._store(ended,",
+        "        yield Drop(claims)\n        following = yield from self._store(ended,",
         "late calls",
+    ),
+    "a claim is let go while it is on its way to the store": (
+        "claims, ended = work.take_done()\n        asked",
+        "claims, ended = work.take_done()\n        yield Drop(claims)\n        asked",
+        "late calls",
+    ),
+    "what was on its way is not tried again": (
+        "self._store(posted.ended,",
+        "self._store(Ended([], []),",
+        "the store is away",
+    ),
+    "what came of what was on its way is not begun": (
+        "            return (yield from self._receive(work, posted, ask))",
+        "            yield from self._receive(work, posted, ask)\n            return Next([], [])",
     ),
     "what was not begun is forgotten": ("joined([ended, back])\n        following", "ended\n        following"),
     "what waits behind an attempt is forgotten": (

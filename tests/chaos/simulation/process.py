@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from flowq.core.types import FlowType
@@ -13,6 +13,7 @@ from tests.chaos.simulation import history as word
 from tests.chaos.simulation.claims import Asked, Lease
 from tests.chaos.simulation.delivery import US
 from tests.chaos.simulation.keeper import Keeper
+from tests.chaos.simulation.setup import SHORT
 from tests.chaos.simulation.world import Caller, Unavailable, World
 
 if TYPE_CHECKING:
@@ -23,8 +24,24 @@ QUEUES = ("main", "side")
 MAIN, SWEEPER, RELIEVER = 0, -1, 1000
 """Threads of a process; those beside the main one count from 1, and a number is used again."""
 
+POSTING = 500
+"""Added to the number of a thread that makes a call before it has the reply of the one before."""
+
 PACES_S = (0.0, 0.001, 0.003, 1.0)
 """What is expected of attempts, rightly or wrongly."""
+
+SHORT_PACES_S = (*[0.0] * 6, 0.001, 1.0)
+
+
+class Posted:
+    """A call whose reply is taken later."""
+
+    def __init__(self) -> None:
+        self.reply: Any = None
+        self.then: Callable[[Any], None] = self._keep
+
+    def _keep(self, reply: Any) -> None:
+        self.reply = reply
 
 
 class Strand:
@@ -66,6 +83,8 @@ class Process(Caller):
         self._does = {
             steps.Claim: self._claim,
             steps.Settle: self._settle,
+            steps.Post: self._post,
+            steps.Receive: self._receive,
             steps.Advance: self._advance,
             steps.Expect: self._expect,
             steps.Run: self._run,
@@ -111,7 +130,12 @@ class Process(Caller):
         world, times = self.world, self.world.setup.times
         self.drain = wake
         drain = world.parts.drain.DrainSteps(
-            times.slice / US, times.linger / US, world.setup.threads, times.lease / US, lambda: self.closing
+            times.slice / US,
+            times.linger / US,
+            world.setup.threads,
+            times.lease / US,
+            lambda: self.closing,
+            split=2 + int(self.draw() * 2),
         )
         work = Work()
         self._begin(drain.main(work), work, drain, MAIN)
@@ -207,9 +231,33 @@ class Process(Caller):
         return self._call(strand, "claim", self.name, Asked(token, queue, *request))
 
     def _settle(self, strand: Strand, request: Any) -> Any:
+        return self._call(strand, "settle", *self._settle_args(request))
+
+    def _settle_args(self, request: Any) -> tuple[Any, ...]:
         queue, token = self._drain_of(request)
-        asked = Asked(token, queue, request.process, request.thread, request.busy, request.batch, request.listens_ms)
-        return self._call(strand, "settle", self.name, asked, request.inline, request.outcomes, request.values)
+        asked = Asked(
+            *(token, queue, request.process, request.thread, request.busy, request.batch, request.listens_ms),
+            goes_on=request.goes_on,
+        )
+        return self.name, asked, request.inline, request.outcomes, request.values
+
+    def _post(self, strand: Strand, request: Any) -> Posted:
+        posted = Posted()
+
+        def answered(reply: Any) -> None:
+            if isinstance(reply, Exception):
+                self.keeper.doubt()
+            posted.then(reply)
+
+        self.world.call(self, POSTING + strand.thread, "settle", self._settle_args(request.settle), answered)
+        return posted
+
+    def _receive(self, strand: Strand, request: Any) -> Any:
+        posted, waits = request.call, strand.waits
+        if posted.reply is not None:
+            return posted.reply
+        posted.then = lambda reply: self.resume(strand, waits, reply)
+        return WAITS
 
     def _drain_of(self, request: Any) -> tuple[str, str]:
         assert self.drain is not None, "a drain that has ended goes on"
@@ -295,7 +343,8 @@ class Process(Caller):
         return self._pause(strand, request)
 
     def _expect(self, strand: Strand, request: Any) -> float:
-        return PACES_S[int(self.draw() * len(PACES_S))]
+        paces = SHORT_PACES_S if self.world.setup.duration <= SHORT else PACES_S
+        return paces[int(self.draw() * len(paces))]
 
     def _run(self, strand: Strand, request: Any) -> Any:
         strand.outputs = request.outputs

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from functools import cache
 from typing import NamedTuple
 
-from flowq.plan import Plan
+from flowq.plan import Edge, Node, Plan
 from tests.chaos.simulation.delivery import US
 from tests.property.choices import seeded
 from tests.property.graphs import random_plan
@@ -44,6 +44,10 @@ KINDS = (
 
 QUIET = frozenset({"repeated wake-ups", "late wake-ups", "clocks differ", "a cancel", "a pause", "a retry"})
 """With these alone, a run needs no sweep: whatever is ready, somebody is told of it in time."""
+
+
+SHORT = 200
+"""Microseconds. Attempts that take no longer are run in batches."""
 
 
 class Times(NamedTuple):
@@ -107,6 +111,13 @@ def plan_of(number: int) -> Plan:
     return plan
 
 
+@cache
+def wide_plan(width: int) -> Plan:
+    """Give a plan of nodes side by side, and one that waits for all of them: they are claimed in batches."""
+    side = [Node(f"s{number}", "m:f", max_crashes=1 if number % 7 == 5 else 3) for number in range(width)]
+    return Plan((*side, Node("z", "m:f", edges=tuple(Edge(number, number % 2 == 0, "v") for number in range(width)))))
+
+
 def setup_of(chance: random.Random, always: Collection[str] = ()) -> Setup:
     """Draw a beginning; ``always``: what goes wrong in any case."""
     draw = chance.random
@@ -116,6 +127,9 @@ def setup_of(chance: random.Random, always: Collection[str] = ()) -> Setup:
         if kind[:2] in ("a ", "th"):
             strikes += [(int(draw() ** 2 * 60), kind) for _ in range(1 + int(draw() * 2.2))]
     plans = [plan_of(int(draw() * PLANS)) for _ in range(1 if draw() < 0.85 else 2)]
+    duration = (SHORT, 5_000, 100_000, 2 * US)[int(draw() * 4)]
+    if duration == SHORT and draw() < 0.7:
+        plans[0] = wide_plan(4 + int(draw() * LARGEST))
     has_deadlines = "deadlines" in kinds
     return Setup(
         plans=plans,
@@ -129,5 +143,5 @@ def setup_of(chance: random.Random, always: Collection[str] = ()) -> Setup:
         kinds=kinds,
         strikes=sorted(strikes),
         latency=(300, 2_000, 50_000)[int(draw() * 3)],
-        duration=(5_000, 100_000, 2 * US)[int(draw() * 3)],
+        duration=duration,
     )

@@ -60,6 +60,7 @@ class Store(Control):
             self._fused = set()
         self._touched.clear()
         self._drawn.clear()
+        self._goes_on = False
         reply = getattr(self, name)(call, *args)
         self.said[caller] = number, reply, self.now + SAID_US
         return reply
@@ -82,6 +83,7 @@ class Store(Control):
     ) -> Next:
         """Record outcomes and take the next nodes."""
         stale: list[int] = []
+        self._goes_on = asked.goes_on
         self._fused = {(outcome["run"], Ref.parse(outcome["key"])) for outcome in outcomes if outcome["fused"]}
         for position, outcome in enumerate(outcomes):
             if not self._record(holder, outcome, values, inline):

@@ -123,6 +123,7 @@ local function ready(run, key, record)
   local row = row_of(run, key)
   local is_fused = fused[run.id .. ' ' .. key]
   local is_here = row[1] == 'inline' and takes_inline and #inline < INLINE and not run.paused
+  if header.goes_on and (record.crashes > 0 or row[5] <= 1) then is_here = false end
   if is_fused or (is_here and (not run.canvas or canvas_field(run, key) == 'i')) then
     record.status = 'ready'
     write(run, key, record)
