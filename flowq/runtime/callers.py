@@ -19,12 +19,15 @@ class Callers:
         self._new = itertools.count()
         self._calls = itertools.count(1)
 
-    def next(self, *, is_posted: bool = False) -> str:
-        """Give what the calling thread's next call is called: ``<thread>.<call>``.
+    def next(self) -> str:
+        """Give what the calling thread's next call is called: ``<thread>.<call>``."""
+        return self._next("turn")
 
-        ``is_posted``: it makes others before it has the reply of this one. That counts as another thread's.
-        """
-        name = "posted" if is_posted else "turn"
+    def next_posted(self) -> str:
+        """Give what it is called if the thread makes others before it has the reply: like one of another thread."""
+        return self._next("posted")
+
+    def _next(self, name: str) -> str:
         turn = getattr(self._local, name, None)
         if turn is None:
             turn = _Turn(self)

@@ -286,7 +286,7 @@ class Scripts:
     def _next_call(self, *, is_posted: bool = False) -> str:
         if self._pid != os.getpid():  # forked: its calls must not be taken for repetitions of its parent's
             self._pid, self._callers, self.holder = os.getpid(), Callers(), os.urandom(8).hex()
-        return self._callers.next(is_posted=is_posted)
+        return self._callers.next_posted() if is_posted else self._callers.next()
 
     def _header(self, name: str, given: Mapping[str, Any], call: str) -> bytes:
         header = {field: given[field] for field in _HEADERS[name]}

@@ -95,6 +95,15 @@ SCRIPTS = {
         "if batch and is_alone(",
         "if batch and position > 1 and is_alone(",
     ),
+    "while others run, who may end the process is handed out": Bug(
+        "lib", "(position > 1 or header.goes_on) and", "position > 1 and"
+    ),
+    "while others run, one that may end the process is handed out": Bug(
+        "lib", "if #entries == 1 and not header.goes_on then", "if #entries == 1 then"
+    ),
+    "while others run, an inline node that may end the process is handed out": Bug(
+        "lib", "if header.goes_on and (record.crashes", "if false and (record.crashes"
+    ),
     "an inline node is handed to anybody": Bug("settle", "takes_inline = header.inline", "takes_inline = true"),
     "a fused node is anybody's": Bug(
         "settle", "fuse(run, key)\n  for", "fuse(run, key)\n  do return begin(run, key) end\n  for"

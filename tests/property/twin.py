@@ -173,6 +173,8 @@ class Twin(Faults):
         if self.choose(3) == 1:
             outcomes.insert(self.choose(len(outcomes) + 1), self._stale_outcome())
         drain, inline = self._drain(), self.choose(5) != 1
+        if drain["batch"] and drain["thread"] == 1:
+            drain |= {"goes_on": True, "busy": 1}
         if self.choose(8) == 1:
             drain["token"] = ""
         behind = self._behind()
@@ -266,7 +268,7 @@ class Twin(Faults):
             else:
                 assert (spec.queue or "main") == drain["queue"], claim
                 taken["thread" if spec.placement is FlowType.THREAD else "process"] += 1
-        if drain["batch"] and taken["process"] > 1:
+        if (drain["batch"] and taken["process"] > 1) or drain.get("goes_on"):
             self._check_batch(reply)
         if drain["token"] and drain["listens_ms"] and not drain["busy"] and not reply.claims:
             client, keys = self.calls.client, self.calls.keys
@@ -279,13 +281,19 @@ class Twin(Faults):
             is_asked = drain["token"] != "" and not (lane == "process" and handed) and self.limits.is_large
             if drain["batch"] and lane == "process":
                 is_asked = is_asked and drain[lane] > 0 and not taken[lane]
+                is_asked = is_asked and not (drain.get("goes_on") and waits and self._is_alone(waits[0]))
             assert taken[lane] == drain[lane] or not waits or not is_asked, (lane, taken, drain)
 
     def _check_batch(self, reply: Next) -> None:
         """Whoever may end the process is alone."""
         for claim in reply.claims:
-            node = self.runs[claim.run].plan.nodes[Ref.parse(claim.key).node]
-            assert node.placement is FlowType.THREAD or (claim.crashes == 0 and node.max_crashes > 1), claim
+            placement = self.runs[claim.run].plan.nodes[Ref.parse(claim.key).node].placement
+            assert placement is FlowType.THREAD or not self._is_alone(f"{claim.run} {claim.key}"), claim
+
+    def _is_alone(self, entry: str) -> bool:
+        """Tell whether nothing else may be in a batch with a node that waits, or is claimed."""
+        run, ref = self.runs[entry.split()[0]], Ref.parse(entry.split()[1])
+        return run.state.nodes[ref].crashes > 0 or run.plan.nodes[ref.node].max_crashes <= 1
 
     def _check_inputs(self, run: Run, spec: Any, claim: Claimed) -> None:
         upstreams = inputs_of(run.plan, spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -22,12 +22,14 @@ from flowq.runtime.steps import (
     Keeping,
     Now,
     Pause,
+    Post,
     Ran,
+    Receive,
     Run,
     Settle,
     Steps,
 )
-from flowq.runtime.work import LATE_S, Ended, Work
+from flowq.runtime.work import LATE_S, Ended, Posted, Work
 
 
 def claims(number: int) -> list[Claimed]:
@@ -52,6 +54,8 @@ class Drive:
         self.now = 100.0
         self.settled: list[list[tuple[str, str, str]]] = []
         """By call: key, kind, and the value."""
+        self.told_of: list[str] = []
+        """What was begun, posted and received, in this order."""
         self.dropped: list[str] = []
         self.replies: Iterator[Any] = iter(())
 
@@ -76,13 +80,16 @@ class Drive:
                 return self.expects_s[int(claim.key)]
             case Run(claim, _):
                 self.now += self.takes_s[int(claim.key)]
+                self.told_of.append(claim.key)
                 return Ran(ended(claim), self.now)
             case Settle(outcomes, values):
-                reply = next(self.replies, Next([], []))
-                if isinstance(reply, Exception):
-                    raise reply
-                self.settled.append([self.told(outcome, values) for outcome in outcomes])
-                return reply
+                return self.settle(outcomes, values)
+            case Post(settle):
+                self.told_of.append("post")
+                return settle
+            case Receive(call):
+                self.told_of.append("receive")
+                return self.settle(call.outcomes, call.values)
             case Drop(some):
                 self.dropped += [claim.key for claim in some]
             case Pause() | Hold():
@@ -90,6 +97,14 @@ class Drive:
             case Claim():
                 raise AssertionError("it asks for more by settling")
         return None
+
+    def settle(self, outcomes: Sequence[OutcomeEntry], values: Sequence[bytes]) -> Next:
+        reply = next(self.replies, Next([], []))
+        if isinstance(reply, Exception):
+            raise reply
+        self.settled.append([self.told(outcome, values) for outcome in outcomes])
+        assert isinstance(reply, Next)
+        return reply
 
     @staticmethod
     def told(outcome: OutcomeEntry, values: Sequence[bytes]) -> tuple[str, str, str]:
@@ -144,6 +159,99 @@ def test_a_process_that_is_to_end_begins_nothing():
     drive, work = Drive([0.0] * 2, [0.0] * 2), Work(claims(2))
     drive.run(Keeping(lambda: True, 1.0).run(work, asks_nothing))
     assert drive.settled == [back(0, 1)]
+
+
+class TestRunOn:
+    """Of many claims, some run while those before them are being stored."""
+
+    def keeping(self, closes: Callable[[], bool] = lambda: False) -> Keeping:
+        return Keeping(closes, 1.0, split=4)
+
+    def drive(self, drive: Drive, keeping: Keeping, work: Work) -> None:
+        """Do what a drain does with its claims until it has none."""
+        while work:
+            following = drive.run(keeping.run_on(work, asks_nothing, asks_nothing))
+            work.todo.extend(following.claims)
+
+    def test_one_half_is_on_its_way_while_the_other_runs(self) -> None:
+        drive, work = Drive([0.0] * 4, [0.0001] * 4), Work(claims(4))
+        self.drive(drive, self.keeping(), work)
+        assert drive.told_of == ["0", "1", "post", "2", "3", "receive"]
+        assert drive.settled == [done(0, 1), done(2, 3)]
+        assert (drive.dropped, work.held) == (["0", "1", "2", "3"], [])
+
+    def test_what_comes_meanwhile_runs_while_that_is_on_its_way(self) -> None:
+        drive, work = Drive([0.0] * 6, [0.0001] * 6), Work(claims(6)[:4])
+        drive.replies = iter([Next(claims(6)[4:], [])])
+        self.drive(drive, self.keeping(), work)
+        assert drive.told_of == ["0", "1", "post", "2", "3", "receive", "post", "4", "5", "receive"]
+        assert drive.settled == [done(0, 1), done(2, 3), done(4, 5)]
+
+    def test_few_are_stored_in_one_call(self) -> None:
+        drive, work = Drive([0.0] * 3, [0.0001] * 3), Work(claims(3))
+        self.drive(drive, self.keeping(), work)
+        assert drive.told_of == ["0", "1", "2"]
+        assert drive.settled == [done(0, 1, 2)]
+
+    def test_one_that_may_take_long_begins_when_nothing_is_on_its_way(self) -> None:
+        drive, work = Drive([0.0, 0.0, UNKNOWN_S, 0.0], [0.0] * 4), Work(claims(4))
+        self.drive(drive, self.keeping(), work)
+        assert drive.told_of == ["0", "1", "post", "receive", "2"]
+        assert drive.settled == [done(0, 1), back(3), done(2)]
+
+    def test_what_has_waited_for_long_is_handed_back(self) -> None:
+        drive, work = Drive([0.0] * 6, [0.0, 0.0, 2 * FRESH_S, 0.0, 0.0, 0.0]), Work(claims(6)[:4])
+        drive.replies = iter([Next(claims(6)[4:], [])])
+        self.drive(drive, self.keeping(), work)
+        assert drive.told_of == ["0", "1", "post", "2", "receive"]
+        assert drive.settled == [done(0, 1), done(2) + back(3, 4, 5)]
+
+    def test_a_process_that_is_to_end_stores_all_and_begins_nothing(self) -> None:
+        drive, work = Drive([0.0] * 4, [0.0] * 4), Work(claims(4))
+        self.drive(drive, self.keeping(lambda: len(drive.told_of) >= 4), work)
+        assert drive.told_of == ["0", "1", "post", "2", "receive"]
+        assert drive.settled == [done(0, 1), done(2) + back(3)]
+
+    def test_what_could_not_be_stored_is_tried_again(self) -> None:
+        drive, work = Drive([0.0] * 4, [0.0] * 4), Work(claims(4))
+        drive.replies = iter([StoreUnavailableError("away"), StoreUnavailableError("still away"), Next([], [])])
+        self.drive(drive, self.keeping(), work)
+        assert drive.settled == [done(0, 1), done(2, 3)]
+        assert drive.dropped == ["0", "1", "2", "3"]
+
+    @pytest.fixture
+    def posted(self) -> Work:
+        """Give one that has posted 0, has done 1, runs 2, and has 3 and 4 to do."""
+        work = Work(claims(5))
+        drive = Drive([0.0, 0.0, BATCH_S, BATCH_S, 0.0], [BATCH_S, BATCH_S, BATCH_S, 0.0, 0.0])
+        drive.run(self.keeping().run_on(work, asks_nothing, asks_nothing))
+        claims_of, ended_so = work.take_done()
+        work.post(Posted(claims_of, ended_so, Settle(ended_so.entries, ended_so.values)))
+        for key in (1, 2):
+            begun = work.begin(1.0)
+            assert begun is not None
+            assert begun.key == str(key)
+            if key == 1:
+                work.end(ended(begun))
+        return work
+
+    def test_who_relieves_it_receives_what_is_on_its_way_and_hands_that_back(self, posted: Work) -> None:
+        drive = Drive([], [])
+        drive.replies = iter([Next([claims(10)[9]], [])])
+        drive.run(self.keeping().relieve(posted))
+        assert drive.settled == [done(0), done(1) + back(3, 4, 9)]
+        assert [claim.key for claim in posted.held] == ["2"]
+        assert (posted.is_posted, posted.is_relieved) == (False, False)
+
+    def test_what_it_cannot_receive_is_kept(self, posted: Work) -> None:
+        drive, keeping = Drive([0.0] * 5, [0.0] * 5), self.keeping()
+        drive.replies = iter([StoreUnavailableError("away"), StoreUnavailableError("away")])
+        drive.run(keeping.relieve(posted))
+        assert (drive.settled, len(posted.held)) == ([], 5)
+        posted.end(ended(claims(3)[2]))
+        self.drive(drive, keeping, posted)
+        assert sorted(told for call in drive.settled for told in call) == sorted(done(0, 1, 2) + back(3, 4))
+        assert posted.held == []
 
 
 class TestRelieve:

@@ -20,6 +20,12 @@ def test_a_thread_keeps_its_number_and_its_calls_go_up():
     assert [callers.next() for _ in range(3)] == ["0.1", "0.2", "0.3"]
 
 
+def test_a_call_whose_reply_is_read_later_counts_as_another_threads():
+    callers = Callers()
+    assert [callers.next(), callers.next_posted(), callers.next(), callers.next_posted()] == ["0.1", "1.2", "0.3", "1.4"]
+    assert in_thread(callers) == "2.5"
+
+
 def test_threads_at_the_same_time_have_different_numbers():
     callers = Callers()
     meet, found = threading.Barrier(5), []

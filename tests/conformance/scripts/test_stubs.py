@@ -12,7 +12,7 @@ from flowq.runtime.scripts import Scripts
 AUTOMATIC = {"call", "holder", "wake_ms", "lease_ms", "grace_ms", "unknown_ms"}
 """What every header has."""
 
-SHARED = {"worker", "token", "queue", "process", "thread", "busy", "batch", "listens_ms"}
+SHARED = {"worker", "token", "queue", "process", "thread", "busy", "batch", "listens_ms", "goes_on"}
 """What the shared functions read of a header."""
 
 
