@@ -307,7 +307,9 @@ class Keeping:
         try:
             following: Next = yield Receive(posted.call)
         except AWAY as error:
-            logger.warning("outcomes were not stored (%s); that is tried again: %s", error, _names(posted.ended.entries))
+            logger.warning(
+                "outcomes were not stored (%s); that is tried again: %s", error, _names(posted.ended.entries)
+            )
             following = yield from self._store(posted.ended, ask, len(work.todo))
         yield from self._stored(work, posted.claims, posted.ended)
         return following

@@ -22,7 +22,12 @@ def test_a_thread_keeps_its_number_and_its_calls_go_up():
 
 def test_a_call_whose_reply_is_read_later_counts_as_another_threads():
     callers = Callers()
-    assert [callers.next(), callers.next_posted(), callers.next(), callers.next_posted()] == ["0.1", "1.2", "0.3", "1.4"]
+    assert [callers.next(), callers.next_posted(), callers.next(), callers.next_posted()] == [
+        "0.1",
+        "1.2",
+        "0.3",
+        "1.4",
+    ]
     assert in_thread(callers) == "2.5"
 
 

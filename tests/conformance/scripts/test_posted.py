@@ -1,4 +1,4 @@
-"""A settle whose reply is read later: whatever becomes of its connection, it counts once, and all that it gives arrives."""
+"""A settle whose reply is read later: whatever becomes of its connection, it counts once, and its claims come."""
 
 from __future__ import annotations
 
