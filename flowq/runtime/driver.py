@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from flowq.core.types import FlowType
 from flowq.plan import Node
-from flowq.results.connection import await_item
 from flowq.runtime import steps as asked
-from flowq.runtime.posted import PostedSettle
+from flowq.runtime.posted import PostedSettle, claim_at_bell
 from flowq.runtime.replies import Claimed, Message, Next
 from flowq.runtime.runner import ClaimRunner
 from flowq.runtime.steps import Steps
@@ -82,17 +81,7 @@ class Driver:
                 posted.call.close()
 
     def _claim(self, request: asked.Claim) -> Next:
-        return self._scripts.claim(
-            worker=self._worker.name,
-            token=self._token,
-            queue=self._queue,
-            process=request.process,
-            thread=request.thread,
-            busy=request.busy,
-            batch=request.batch,
-            listens_ms=request.listens_ms,
-            goes_on=request.goes_on,
-        )
+        return self._scripts.claim(**self._given(request))
 
     def _settle(self, request: asked.Settle) -> Next:
         return self._scripts.settle(**self._given(request))
@@ -100,7 +89,7 @@ class Driver:
     def _post(self, request: asked.Post) -> PostedSettle:
         return PostedSettle(self._scripts, self._given(request.settle))
 
-    def _given(self, request: asked.Settle) -> dict[str, Any]:
+    def _given(self, request: asked.Claim | asked.Settle) -> dict[str, Any]:
         return {"worker": self._worker.name, "token": self._token, "queue": self._queue, **request._asdict()}
 
     def _advance(self, request: asked.Advance) -> tuple[bool, list[Message]]:
@@ -126,9 +115,9 @@ class Driver:
     def _remind(self, request: asked.Remind) -> None:
         self._worker.leases.remind(request.seconds)
 
-    def _listen(self, request: asked.Listen) -> None:
-        with suppress(*asked.AWAY):  # the next call will say so
-            await_item(self._worker.state.client, self._worker.state.keys.bell(self._token), request.seconds)
+    def _listen(self, request: asked.Listen) -> Next:
+        bell = self._worker.state.keys.bell(self._token)
+        return claim_at_bell(self._scripts, bell, request.seconds, self._given(request.claim))
 
     def _find_threads(self, request: asked.FindThreads) -> list[Claimed]:
         found = []

@@ -139,9 +139,10 @@ class Remind(NamedTuple):
 
 
 class Listen(NamedTuple):
-    """Wait until the drain's bell rings, at most so long."""
+    """Wait until the drain's bell rings, at most so long; then call ``claim``, which gives Next."""
 
     seconds: float
+    claim: Claim
 
 
 class Now(NamedTuple):
