@@ -134,14 +134,14 @@ class Many:
             self._handles[batch[0]] = self._start_one(*entries[batch[0]])
             return []
         submitted = self._submitting.start_small([entries[position] for position in batch])
-        places: dict[str, list[int]] = {"ok": [], "full": [], "other": []}
-        for position, said in zip(batch, submitted.said, strict=True):
-            places[said].append(position)
-        for position in places["ok"]:
-            self._handles[position] = self._handle(entries[position][0], submitted)
-        for position in places["other"]:
-            raise other_input(entries[position][0], f"idempotency_keys[{position}]")
-        return places["full"]
+        told = list(zip(batch, submitted.said, strict=True))
+        for position, said in told:
+            if said == "ok":
+                self._handles[position] = self._handle(entries[position][0], submitted)
+        for position, said in told:
+            if said == "other":
+                raise other_input(entries[position][0], f"idempotency_keys[{position}]")
+        return [position for position, said in told if said == "full"]
 
     def _with_started(self, error: FlowqError, total: int) -> FlowqError:
         started = tuple(self._handles[position] for position in sorted(self._handles))
