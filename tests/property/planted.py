@@ -134,6 +134,7 @@ CONTROL = {
         "lib", "call('ZADD', run.base .. ':aside', 'NX', now, key)", "if run.fence == 0 then return end"
     ),
     "the rest of what a run begins with is forgotten": Bug("submit", "else later(run, 'sources', number) end", "end"),
+    "several runs count as one": Bug("submit", "'runs', #new)", "'runs', 1)"),
     "a run has no deadline": Bug("submit", "call('ZADD', key_of('timers'), due", "tostring(due"),
     "a deadline completes a run": Bug("sweep", "finish(run, 'failed')", "finish(run, 'completed')"),
     "a deadline does not say so": Bug("sweep", "call('HSET', run.base, 'reason', 'deadline')", ""),

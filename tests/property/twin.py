@@ -2,9 +2,9 @@
 
 The calls are those that a fleet makes: claims and settles of several drains, with fused and inline nodes and several
 outcomes at a time, also of several runs; maps opened piece by piece; leases that run out and retries that fall due,
-found by the sweep; renewals; cancels; submits of one run, or of all that have the same plan. Between them come the same
-calls again, whose replies were lost, outcomes that come too late, twice or with somebody else's fence, and workers that
-die before they go on with what a call left over.
+found by the sweep; renewals; cancels; submits of one run, or of several that have the same plan. Between them come the
+same calls again, whose replies were lost, outcomes that come too late, twice or with somebody else's fence, and workers
+that die before they go on with what a call left over.
 """
 
 from __future__ import annotations
@@ -65,9 +65,8 @@ class Twin(Faults):
         for number, plan in enumerate(plans):
             state, _ = machine.start(plan)
             self.runs[f"r{number}"] = Run(f"r{number}", plan, state, Fates(plan, choose, self.endings))
-        alike = [list(some) for _, some in groupby(self.runs.values(), lambda run: run.plan.hash)]
-        for runs in alike if choose(2) else [[run] for run in self.runs.values()]:
-            self._submit(runs)
+        for _, alike in groupby(self.runs.values(), lambda run: run.plan.hash):
+            self._submit(list(alike))
         self.seen = self._look()
         self._check()
 
