@@ -1,7 +1,7 @@
-"""Starts many runs of one flow: small ones in batches, each batch in one round trip.
+"""Starts many runs of one flow: small ones in batches, each batch in one step.
 
-Everything about the inputs and keys is checked first. From then on each run is for itself: what stops the others leaves
-those alone that are started, and says which these are.
+Everything about the inputs and keys is checked first. From then on each batch is for itself: what stops the others
+leaves those alone that are started, and says which these are.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from typing import Any
 
 from flowq.client.submitting import Start, Submitting, check_key, digest_of, other_input
 from flowq.core.config import Settings
-from flowq.core.errors import FlowqError, IdempotencyError, InputError, StateError
+from flowq.core.errors import FlowqError, IdempotencyError, InputError
 from flowq.core.handle import Handle
 from flowq.results import ResultsManager
 from flowq.runtime.inputs import encode_input
 from flowq.runtime.replies import Submitted
 
 BATCH = 50
-"""Runs that one round trip starts: some milliseconds of Redis, which serves others in between. More are not faster."""
+"""Runs that one call starts: about a millisecond of Redis. More are hardly faster."""
+
+SOURCES = 1000
+"""Nodes that the runs of one call begin with: another millisecond. More than 2,500 would be left to further calls."""
 
 PAUSE_S = 0.02
 """Between two attempts while there is no room, at first; nobody tells when there is."""
@@ -93,7 +96,8 @@ class Many:
         """
         try:
             pending = list(range(len(entries)))[::-1]  # the next one is the last
-            size, pause_s, deadline = BATCH, PAUSE_S, time.monotonic() + self._wait_s
+            size = most = _most(entries)
+            pause_s, deadline = PAUSE_S, time.monotonic() + self._wait_s
             while pending:
                 batch = self._next(entries, pending, size)
                 full = self._start_batch(entries, batch)
@@ -101,7 +105,7 @@ class Many:
                     entries[position] = entries[position][0], b""  # its input is stored
                 pending += full[::-1]
                 if len(full) < len(batch):
-                    size, pause_s, deadline = min(BATCH, 2 * size), PAUSE_S, time.monotonic() + self._wait_s
+                    size, pause_s, deadline = min(most, 2 * size), PAUSE_S, time.monotonic() + self._wait_s
                 elif time.monotonic() > deadline:
                     raise self._submitting.overloaded(entries[0][0].graph.name)
                 if full:
@@ -129,24 +133,24 @@ class Many:
         if not self._is_small(entries, batch[0]):
             self._handles[batch[0]] = self._start_one(*entries[batch[0]])
             return []
-        full, problems = [], list[FlowqError]()
-        found = self._submitting.start_small([entries[position] for position in batch])
-        for position, submitted in zip(batch, found, strict=True):
-            start = entries[position][0]
-            if isinstance(submitted, StateError):
-                problems.append(submitted)
-            elif submitted.said == "other":
-                problems.append(other_input(start, f"idempotency_keys[{position}]"))
-            elif submitted.said == "ok":
-                self._handles[position] = self._handle(start, submitted)
-            else:
-                full.append(position)
-        if problems:
-            raise problems[0]
-        return full
+        submitted = self._submitting.start_small([entries[position] for position in batch])
+        told = list(zip(batch, submitted.said, strict=True))
+        for position, said in told:
+            if said == "ok":
+                self._handles[position] = self._handle(entries[position][0], submitted)
+        for position, said in told:
+            if said == "other":
+                raise other_input(entries[position][0], f"idempotency_keys[{position}]")
+        return [position for position, said in told if said == "full"]
 
     def _with_started(self, error: FlowqError, total: int) -> FlowqError:
         started = tuple(self._handles[position] for position in sorted(self._handles))
         told = type(error)(f"{error} ({len(started)} of {total} runs are started: see this error's .started)")
         told.started = started
         return told
+
+
+def _most(entries: list[Entry]) -> int:
+    """Give how many of these runs one call may start."""
+    nodes = entries[0][0].plan.nodes if entries else ()
+    return max(1, min(BATCH, SOURCES // max(1, sum(not node.edges for node in nodes))))

@@ -27,7 +27,6 @@ from flowq.core.errors import (
     InputError,
     OverloadedError,
     RunNotFound,
-    StateError,
     StoreUnavailableError,
     UnknownProcessorError,
 )
@@ -35,7 +34,6 @@ from flowq.core.graph import Graph
 from flowq.plan import Lowering, Plan
 from flowq.results import ResultsManager
 from flowq.results.codec import REFERENCE
-from flowq.runtime import together
 from flowq.runtime.messages import send
 from flowq.runtime.promise import check_store
 from flowq.runtime.replies import Submitted
@@ -89,35 +87,24 @@ class Submitting:
         """
         self._check(start)
         submitted = self._look(start, data) or self._begin(start, data, lowering)
-        if submitted.said == "other":
+        if "other" in submitted.said:
             raise other_input(start)
-        go_on(self._context, self._state, start.run, submitted.messages, submitted.unfinished)
         return submitted
 
     def is_small(self, data: bytes) -> bool:
         """Tell whether an input is kept in the run itself."""
         return len(data) <= self._settings.inline_bytes
 
-    def start_small(self, starts: Sequence[tuple[Start, bytes]]) -> list[Submitted | StateError]:
-        """Store runs of one pulled plan with small inputs, in one round trip; in the place of one that the store
-        refused, why. One that says ``full`` is to be tried again.
+    def start_small(self, entries: Sequence[tuple[Start, bytes]]) -> Submitted:
+        """Store runs of one pulled plan with small inputs, in one step: all of them, but for those of which this says
+        ``full`` (they are to be tried again) or ``other``. If it raises an error, none of them.
+
+        Raises:
+            StoreUnavailableError: whether they are stored is not known.
         """
-        first = starts[0][0]
-        self._check(first)
-        name = first.plan.hash, first.canvas
-        if name not in self._known:
-            self._known[name] = self._define(first.plan, None)
-        found = self._call_all(starts)
-        lost = [at for at, one in enumerate(found) if isinstance(one, Submitted) and one.said == "plan_unknown"]
-        if lost:
-            self._known[name] = self._define(first.plan, None)
-            for at, one in zip(lost, self._call_all([starts[at] for at in lost]), strict=True):
-                found[at] = one
-        send(self._context, [message for one in found if isinstance(one, Submitted) for message in one.messages])
-        for (start, _), one in zip(starts, found, strict=True):
-            if isinstance(one, Submitted) and one.unfinished:
-                go_on(self._context, self._state, start.run, [], unfinished=True)
-        return found
+        self._check(entries[0][0])
+        packed = [self._results.pack(start.run, data) for start, data in entries]
+        return self._store([start for start, _ in entries], packed, None)
 
     def overloaded(self, flow: str) -> OverloadedError:
         """Say that there has been no room for ``submit_wait_s``."""
@@ -138,13 +125,13 @@ class Submitting:
         """See whether there is such a run, before a large input is stored for nothing."""
         if not start.is_named or len(data) <= self._settings.inline_bytes:
             return None
-        submitted = self._call(start, NO_PLAN, queues_of(start.plan), b"")
-        return None if submitted.said == "plan_unknown" else submitted
+        submitted = self._call([start], NO_PLAN, queues_of(start.plan), [b""])
+        return None if "plan_unknown" in submitted.said else submitted
 
     def _begin(self, start: Start, data: bytes, lowering: Lowering | None) -> Submitted:
         run_input = self._results.pack(start.run, data, apart=True)
         try:
-            submitted = self._store(start, run_input, lowering)
+            submitted = self._await_room(start, run_input, lowering)
         except StoreUnavailableError:
             raise  # the run may be there, or come yet
         except FlowqError:
@@ -168,13 +155,29 @@ class Submitting:
         except Exception as error:  # what came of the submit is to be told
             logger.warning("an input of run %s that nobody needs may stay in the results store: %s", run, error)
 
-    def _store(self, start: Start, run_input: bytes, lowering: Lowering | None) -> Submitted:
-        name = start.plan.hash, start.canvas
-        submitted = self._await_room(start, run_input) if name in self._known else None
-        while submitted is None or submitted.said == "plan_unknown":
-            self._known[name] = self._define(start.plan, lowering)
-            submitted = self._await_room(start, run_input)
-        return submitted
+    def _await_room(self, start: Start, run_input: bytes, lowering: Lowering | None) -> Submitted:
+        """Store a run, as soon as there is room for it."""
+        deadline, pause = time.monotonic() + self._settings.submit_wait_s, 0.02
+        while True:
+            submitted = self._store([start], [run_input], lowering)
+            if "full" not in submitted.said:
+                return submitted
+            if time.monotonic() > deadline:
+                raise self.overloaded(start.graph.name)
+            time.sleep(pause)  # nobody tells when there is room
+            pause = min(2 * pause, 0.5)
+
+    def _store(self, starts: Sequence[Start], inputs: Sequence[bytes], lowering: Lowering | None) -> Submitted:
+        """Store runs of one plan, and before them whatever of it is not known."""
+        plan, name = starts[0].plan, (starts[0].plan.hash, starts[0].canvas)
+        queues = self._known.get(name)
+        while True:
+            if queues is None:
+                queues = self._known[name] = self._define(plan, lowering)
+            submitted = self._call(starts, plan.hash, queues, inputs)
+            if "plan_unknown" not in submitted.said:
+                return submitted
+            queues = None  # the store has forgotten it
 
     def _define(self, plan: Plan, lowering: Lowering | None) -> list[str]:
         """Store a plan, and a canvas of it, in pieces; gives the queues that its runs begin with."""
@@ -189,49 +192,30 @@ class Submitting:
         self._state.keep(plan.hash, plan)
         return rows.queues
 
-    def _await_room(self, start: Start, run_input: bytes) -> Submitted:
-        """Call submit, and again while there is no room."""
-        settings = self._settings
-        deadline, pause = time.monotonic() + settings.submit_wait_s, 0.02
-        while True:
-            submitted = self._call(start, start.plan.hash, self._known[start.plan.hash, start.canvas], run_input)
-            if submitted.said != "full":
-                return submitted
-            if time.monotonic() > deadline:
-                raise self.overloaded(start.graph.name)
-            time.sleep(pause)  # nobody tells when there is room
-            pause = min(2 * pause, 0.5)
-
-    def _call(self, start: Start, plan: str, queues: list[str], run_input: bytes) -> Submitted:
-        return self._state.scripts.submit(**self._given(start, plan, queues, run_input))
-
-    def _call_all(self, starts: Sequence[tuple[Start, bytes]]) -> list[Submitted | StateError]:
-        calls = []
-        for start, data in starts:
-            queues = self._known[start.plan.hash, start.canvas]
-            calls.append(self._given(start, start.plan.hash, queues, self._results.pack(start.run, data)))
-        return together.submit_all(self._state.scripts, calls)
-
-    def _given(self, start: Start, plan: str, queues: list[str], run_input: bytes) -> dict[str, Any]:
-        """Give what the script is told."""
-        settings = self._settings
-        return {
-            "run": start.run,
-            "plan": plan,
-            "name": start.graph.name,
-            "process_id": start.graph.process_id,
-            "queue": settings.queue,
-            "queues": [queue or settings.queue for queue in queues],
-            "retention_ms": int(settings.retention_s * 1000),
-            "total": len(start.plan),
-            "canvas": start.canvas,
-            "held": start.held,
-            "parked": start.parked,
-            "asked": start.asked,
-            "deadline_ms": max(1, int(start.deadline_s * 1000)) if start.deadline_s else 0,
-            "most_open": settings.max_open_runs,
-            "values": [run_input],
-        }
+    def _call(self, starts: Sequence[Start], plan: str, queues: Sequence[str], inputs: Sequence[bytes]) -> Submitted:
+        """Call submit for runs of one plan, which differ in nothing else; then do what it asks for."""
+        first, settings = starts[0], self._settings
+        submitted = self._state.scripts.submit(
+            runs=[start.run for start in starts],
+            asked=[start.asked for start in starts],
+            plan=plan,
+            name=first.graph.name,
+            process_id=first.graph.process_id,
+            queue=settings.queue,
+            queues=[queue or settings.queue for queue in queues],
+            retention_ms=int(settings.retention_s * 1000),
+            total=len(first.plan),
+            canvas=first.canvas,
+            held=first.held,
+            parked=first.parked,
+            deadline_ms=max(1, int(first.deadline_s * 1000)) if first.deadline_s else 0,
+            most_open=settings.max_open_runs,
+            values=inputs,
+        )
+        send(self._context, submitted.messages)
+        for run in submitted.unfinished:
+            go_on(self._context, self._state, run, [], unfinished=True)
+        return submitted
 
 
 def other_input(start: Start, field: str = "the idempotency key") -> IdempotencyError:

@@ -63,12 +63,12 @@ class Next(NamedTuple):
 class Submitted(NamedTuple):
     """What came of a submit."""
 
-    said: str
-    """``ok``, ``plan_unknown``, ``full``, or ``other``: there is a run of this id, and it is not what was asked for."""
+    said: list[str]
+    """For each run ``ok``, ``plan_unknown``, ``full``, or ``other``: it exists, and is not what was asked for."""
     messages: list[Message]
     epoch: str
-    unfinished: bool
-    """Call ``advance``."""
+    unfinished: list[str]
+    """Runs with consequences left: call ``advance``."""
 
 
 class Changed(NamedTuple):
@@ -130,8 +130,9 @@ def messages_of(reply: list[list[bytes]]) -> list[Message]:
 
 
 def submitted_of(reply: Any) -> Submitted:
-    said, messages, epoch, left = reply
-    return Submitted(said.decode(), messages_of(messages), epoch.decode(), bool(left))
+    said, messages, epoch, unfinished = reply
+    said, unfinished = ([text.decode() for text in texts] for texts in (said, unfinished))
+    return Submitted(said, messages_of(messages), epoch.decode(), unfinished)
 
 
 def changed_of(reply: Any) -> Changed | None:

@@ -127,7 +127,7 @@ class Scripts:
     def submit(
         self,
         *,
-        run: str,
+        runs: Sequence[str],
         plan: str,
         name: str,
         process_id: str,
@@ -139,11 +139,11 @@ class Scripts:
         canvas: str = "",
         held: bool = False,
         parked: str = "",
-        asked: str = "",
+        asked: Sequence[str] = (),
         deadline_ms: int = 0,
         most_open: int = 0,
     ) -> Submitted:
-        """Start a run, if its plan is defined and there is room for it; ``values`` is its input."""
+        """Start runs, if their plan is defined, each if there is room for it; ``values`` are their inputs."""
         return submitted_of(self._run("submit", locals(), values))
 
     def claim(

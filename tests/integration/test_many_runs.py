@@ -20,10 +20,9 @@ from flowq import (
     flow,
     task,
 )
-from flowq.client.many import BATCH
+from flowq.client.many import BATCH, SOURCES
 from flowq.core.config import Settings
 from flowq.results.codec import decode
-from flowq.runtime import together
 from flowq.runtime.state import State
 from flowq.standalone import EmbeddedServer
 from tests.conformance.engines.flows.digests import as_class_form
@@ -111,23 +110,32 @@ def test_none(context, many):
     assert open_runs(context) == set()
 
 
-def test_a_batch_is_one_round_trip_and_a_queue_without_workers_gets_one_wake_up(context, monkeypatch):
+def test_a_batch_is_one_call_and_a_queue_without_workers_gets_one_wake_up(context):
     doubling.submit(0, context=context)
-    client = State.of(context).client
-    client.delete("flowq:queue:flowq:drains", "flowq")
-    before, asked = stats(context), list[int]()
-    ask = client.ask
-
-    def noted(commands: Any) -> Any:
-        asked.append(len(commands))
-        return ask(commands)
-
-    monkeypatch.setattr(client, "ask", noted)
+    State.of(context).client.delete("flowq:queue:flowq:drains", "flowq")
+    before = stats(context)
     doubling.submit_many(inputs(4 * BATCH), context=context)
     after = stats(context)
-    assert asked == [BATCH] * 4
-    assert after["evalsha"] - before["evalsha"] == 4 * BATCH, "each run is started by a call of its own"
+    assert after["evalsha"] - before["evalsha"] == 4
     assert after["lpush"] - before.get("lpush", 0) == 1
+
+
+@pytest.mark.parametrize(("width", "sizes"), [(SOURCES // 3, [3, 3, 2]), (2 * SOURCES, [1, 1])])
+def test_runs_that_begin_with_many_nodes_are_fewer_in_a_call(context, monkeypatch, width, sizes):
+    scripts, asked = State.of(context).scripts, list[int]()
+    submit = scripts.submit
+
+    def noted(**given: Any) -> Any:
+        asked.append(len(given["runs"]))
+        submitted = submit(**given)
+        assert submitted.unfinished == [], "nothing is left to another call"
+        return submitted
+
+    monkeypatch.setattr(scripts, "submit", noted)
+    wide = as_class_form({f"n{number}": [] for number in range(width)})
+    handles = wide.submit_many([{"log": "a"}] * sum(sizes), context=context)
+    assert asked == sizes
+    assert [entry.split()[0] for entry in ready(context)] == [handle.run_id for handle in handles for _ in range(width)]
 
 
 def test_so_many_wake_ups_are_sent_as_there_are_free_slots(context):
@@ -222,17 +230,18 @@ def test_a_key_that_was_used_for_another_input_leaves_the_others_started(context
 
 def test_a_store_that_goes_away_midway_is_said_with_what_was_started(context, monkeypatch):
     keys = [str(number) for number in range(3 * BATCH)]
-    submit_all, calls = together.submit_all, 0
+    scripts, calls = State.of(context).scripts, 0
+    submit = scripts.submit
 
-    def lost(scripts: Any, given: Any) -> Any:
+    def lost(**given: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == 3:
-            submit_all(scripts, given)  # they are stored, and nobody knows
+        submitted = submit(**given)
+        if calls == 3:  # they are stored, and nobody knows
             raise StoreUnavailableError("away")
-        return submit_all(scripts, given)
+        return submitted
 
-    monkeypatch.setattr(together, "submit_all", lost)
+    monkeypatch.setattr(scripts, "submit", lost)
     with pytest.raises(StoreUnavailableError, match=f"away .{2 * BATCH} of {3 * BATCH} runs are started") as told:
         doubling.submit_many(inputs(3 * BATCH), context=context, idempotency_keys=keys)
     assert [input_of(context, handle.run_id)["number"] for handle in told.value.started] == list(range(2 * BATCH))
@@ -241,16 +250,23 @@ def test_a_store_that_goes_away_midway_is_said_with_what_was_started(context, mo
     assert len(ready(context)) == 3 * BATCH
 
 
-def test_what_the_store_refuses_of_a_batch_does_not_hide_the_rest(context, monkeypatch):
-    submit_all = together.submit_all
+def test_a_batch_that_the_store_refuses_is_not_there_and_does_not_hide_those_before_it(context, monkeypatch):
+    state = State.of(context)
+    submit = state.scripts.submit
 
-    def full_at_the_end(scripts: Any, given: Any) -> Any:
-        return [*submit_all(scripts, given[:-1]), StoreFullError("no memory")]
+    def then_full(**given: Any) -> Any:
+        submitted = submit(**given)
+        state.client.config_set("maxmemory", "1")
+        return submitted
 
-    monkeypatch.setattr(together, "submit_all", full_at_the_end)
-    with pytest.raises(StoreFullError, match=r"no memory .2 of 3") as told:
-        doubling.submit_many(inputs(3), context=context)
+    monkeypatch.setattr(state.scripts, "submit", then_full)
+    try:
+        with pytest.raises(StoreFullError, match=rf"out of memory.*{BATCH} of {2 * BATCH}") as told:
+            doubling.submit_many(inputs(2 * BATCH), context=context)
+    finally:
+        state.client.config_set("maxmemory", "0")
     assert {handle.run_id for handle in told.value.started} == open_runs(context)
+    assert len(state.client.keys("flowq:run:*")) == BATCH
 
 
 def test_a_server_without_memory_says_so(context):
@@ -266,17 +282,19 @@ def test_a_server_without_memory_says_so(context):
 
 
 def test_calls_that_are_sent_again_change_nothing(context, monkeypatch):
-    """The replies were lost with the connection, and the client has sent the whole batch again."""
+    """The replies were lost with the connection, and the client has sent each call again."""
     client = State.of(context).client
-    ask = client.ask
+    execute = client.execute_command
 
-    def twice(commands: Any) -> Any:
-        before = ask(commands)
-        again = ask(commands)
-        assert again == before, "each call gives its reply again"
-        return again
+    def twice(*command: Any, **options: Any) -> Any:
+        before = execute(*command, **options)
+        if command[0] == "EVALSHA":
+            assert execute(*command, **options) == before, "each call gives its reply again"
+        return before
 
-    monkeypatch.setattr(client, "ask", twice)
+    doubling.submit(0, context=context).cancel()
+    client.delete("flowq:queue:flowq:process", "flowq:queue:flowq:drains", "flowq")
+    monkeypatch.setattr(client, "execute_command", twice)
     handles = doubling.submit_many(inputs(2 * BATCH), context=context)
     assert ready(context) == [f"{handle.run_id} 0" for handle in handles]
     assert State.of(context).client.hget(f"flowq:plan:{doubling.plan().hash}", "runs") == str(2 * BATCH).encode()

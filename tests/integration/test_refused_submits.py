@@ -167,9 +167,9 @@ def test_a_run_that_was_stored_though_it_was_refused_keeps_its_input(open_contex
 
     def refused_afterwards(**given: Any) -> Any:
         submitted = stored(**given)
-        if submitted.said != "ok":
+        if submitted.said != ["ok"]:
             return submitted
-        runs.append(given["run"])
+        runs.extend(given["runs"])
         raise StoreFullError("full")
 
     monkeypatch.setattr(scripts, "submit", refused_afterwards)

@@ -108,6 +108,7 @@ class ControlTwin(Twin):
     def _retry(self) -> None:
         """Open an ended run again, as a client does."""
         ended = [run for run in self.runs.values() if run.state.status.is_final and run.lives < MOST_LIVES]
+        ended = [run for run in ended if not self.seen.runs[run.id].is_behind]  # else the store has yet to end it
         if not ended:
             return
         run = one_of(self.choose, ended)

@@ -56,7 +56,7 @@ def _start(calls: Calls) -> None:
     named = dict.fromkeys(("name", "process_id"), "flow")
     calls.send(
         "submit",
-        run="r",
+        runs=["r"],
         plan=ONE.hash,
         queue="main",
         queues=["main"],

@@ -108,20 +108,20 @@ SCRIPTS = {
     "a fused node is anybody's": Bug(
         "settle", "fuse(run, key)\n  for", "fuse(run, key)\n  do return begin(run, key) end\n  for"
     ),
-    "thread nodes are in the wrong lane": Bug("lib", "queue, row[1] == 'thread' and", "queue, false and"),
+    "thread nodes are in the wrong lane": Bug("lib", "(run, row), row[1] == 'thread' and", "(run, row), false and"),
     "an idle drain leaves work behind": Bug(
         "lib",
         "if is_idle then touched[header.queue] = true end",
         "",
     ),
     "nobody is told of new work": Bug(
-        "lib", "entries, run.id .. ' ' .. key\n  touched[queue] = true", "entries, run.id .. ' ' .. key"
+        "lib", "touched[queue], pushed[list] = true,", "touched[queue], pushed[list] = nil,"
     ),
     "what is ready is not pushed": Bug(
         "lib", "  push_all()\n  for _, entry in ipairs(inline)", "  for _, entry in ipairs(inline)"
     ),
     "too many are told of new work": Bug("lib", "if free <= 0 then break end", ""),
-    "a repeated submit starts again": Bug("submit", "if before[1] then", "if false then"),
+    "a repeated submit starts again": Bug("submit", "status, before = unpack(", "status, before = nil, ("),
     "a cancel ends an ended run": Bug("cancel", "if is_open(run) then", "if true then"),
     "a lost lease is renewed": Bug(
         "renew", "if not holds(is_live(run) and record_of(run, key), tonumber(fence)) then", "if false then"
@@ -143,12 +143,13 @@ CONTROL = {
         "lib", "call('ZADD', run.base .. ':aside', 'NX', now, key)", "if run.fence == 0 then return end"
     ),
     "the rest of what a run begins with is forgotten": Bug("submit", "else later(run, 'sources', number) end", "end"),
-    "a run has no deadline": Bug("submit", "call('ZADD', key_of('timers'), now + header.deadline_ms", "tostring(now"),
+    "several runs count as one": Bug("submit", "'runs', #new)", "'runs', 1)"),
+    "a run has no deadline": Bug("submit", "call('ZADD', key_of('timers'), due", "tostring(due"),
     "a deadline completes a run": Bug("sweep", "finish(run, 'failed')", "finish(run, 'completed')"),
     "a deadline does not say so": Bug("sweep", "call('HSET', run.base, 'reason', 'deadline')", ""),
     "a deadline outlives its run": Bug("lib", "if call('HDEL', run.base, 'deadline') == 1 then", "if false then"),
     "an ended run counts as open": Bug("lib", "call('SREM', key_of('open'), run.id)", ""),
-    "a run does not count as open": Bug("submit", "call('SADD', key_of('open'), header.run)", ""),
+    "a run does not count as open": Bug("submit", "in_pieces('SADD', key_of('open'), new)", ""),
     "a retry keeps old values": Bug("lib", "      call('HDEL', run.values, key)\n", ""),
     "a retry keeps old failures": Bug(
         "lib",

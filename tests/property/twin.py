@@ -2,13 +2,15 @@
 
 The calls are those that a fleet makes: claims and settles of several drains, with fused and inline nodes and several
 outcomes at a time, also of several runs; maps opened piece by piece; leases that run out and retries that fall due,
-found by the sweep; renewals; cancels. Between them come the same calls again, whose replies were lost, outcomes that
-come too late, twice or with somebody else's fence, and workers that die before they go on with what a call left over.
+found by the sweep; renewals; cancels; submits of one run, or of several that have the same plan. Between them come the
+same calls again, whose replies were lost, outcomes that come too late, twice or with somebody else's fence, and workers
+that die before they go on with what a call left over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 from flowq.core.types import FlowStatus, FlowType, NodeStatus
@@ -62,8 +64,9 @@ class Twin(Faults):
         self._call("register", worker="w", queues=list(QUEUES), slots=SLOTS)
         for number, plan in enumerate(plans):
             state, _ = machine.start(plan)
-            run = self.runs[f"r{number}"] = Run(f"r{number}", plan, state, Fates(plan, choose, self.endings))
-            self._submit(run)
+            self.runs[f"r{number}"] = Run(f"r{number}", plan, state, Fates(plan, choose, self.endings))
+        for _, alike in groupby(self.runs.values(), lambda run: run.plan.hash):
+            self._submit(list(alike))
         self.seen = self._look()
         self._check()
 
@@ -130,27 +133,29 @@ class Twin(Faults):
 
     # ── what is asked of both
 
-    def _submit(self, run: Run) -> None:
-        rows = rows_of(run.plan)
+    def _submit(self, runs: list[Run]) -> None:
+        """Start runs of one plan in one call."""
+        plan = runs[0].plan
+        rows = rows_of(plan)
         given: dict[str, Any] = {
-            "run": run.id,
-            "plan": run.plan.hash,
+            "runs": [run.id for run in runs],
+            "plan": plan.hash,
             "name": "flow",
             "process_id": "flow",
             "queue": "main",
             "retention_ms": RETENTION_MS,
-            "total": len(run.plan),
+            "total": len(plan),
             "queues": [queue or "main" for queue in rows.queues],
             "deadline_ms": self.deadline_ms,
         }
-        known = any(other.plan.hash == run.plan.hash for other in self.runs.values() if other is not run)
-        submitted = self._call("submit", **given, values=[b"input"])
-        assert submitted.said == ("ok" if known else "plan_unknown")
+        known = self.calls.client.exists(self.calls.keys.plan(plan.hash))
+        submitted = self._call("submit", **given, values=[b"input"] * len(runs))
+        assert submitted.said == ["ok" if known else "plan_unknown"] * len(runs)
         if not known:
             for piece in rows.pieces(1 + self.choose(5)):
-                self._call("define", plan=run.plan.hash, values=piece)
-            submitted = self._call("submit", **given, values=[b"input"])
-            assert submitted.said == "ok"
+                self._call("define", plan=plan.hash, values=piece)
+            submitted = self._call("submit", **given, values=[b"input"] * len(runs))
+            assert submitted.said == ["ok"] * len(runs)
 
     def _claim(self, drain: dict[str, Any] | None = None) -> None:
         drain = drain or self._drain()

@@ -87,7 +87,9 @@ class Walk:
     def _submit(self) -> None:
         choose = self._choose
         plan = one_of(choose, list(self._plans.values())) if self._plans and choose(3) == 1 else random_plan(choose, 8)
-        run, rows, is_canvas = f"r{next(self._numbers)}", rows_of(plan), choose(3) == 1
+        runs = [f"r{next(self._numbers)}" for _ in range(one_of(choose, (1, 1, 2, 3)))]
+        named = [*runs, runs[0]] if choose(5) == 1 else runs
+        rows, is_canvas = rows_of(plan), choose(3) == 1
         lowering = lower(plan) if is_canvas else None
         if plan not in self._plans.values() or choose(3) == 1:
             for piece in rows.pieces(1 + choose(5)):
@@ -98,7 +100,7 @@ class Walk:
             self._call("define", plan=plan.hash, values=[*pieces, f"c{lowering.digest}", "1"])
         self._call(
             "submit",
-            run=run,
+            runs=named,
             plan=plan.hash,
             name="flow",
             process_id="id",
@@ -109,14 +111,14 @@ class Walk:
             canvas=lowering.digest if lowering else "",
             held=is_canvas and choose(2) == 1,
             parked='{"task": "told"}' if choose(3) == 1 else "",
-            asked="this" if choose(3) == 1 else "",
+            asked=[one_of(choose, ("this", "", "")) for _ in named],
             deadline_ms=30_000 if choose(6) == 1 else 0,
             most_open=choose(9) * 4,
-            values=[b"input"],
+            values=[run.encode() for run in named],
         )
-        self._plans[run] = plan
+        self._plans |= dict.fromkeys(runs, plan)
         if is_canvas:
-            self._canvases.append(run)
+            self._canvases += runs
 
     def _claim(self) -> None:
         reply = self._call("claim", **self._drain(), worker="w")

@@ -136,7 +136,7 @@ class Desk:
                 self.calls.send("define", plan=of.hash, values=[*named, f"c{canvas}", "1"])
         self.submitted: Submitted = self._send(
             "submit",
-            run=run,
+            runs=[run],
             plan=of.hash,
             name="flow",
             process_id="id",
@@ -147,7 +147,7 @@ class Desk:
             canvas=canvas,
             **options,
         )
-        assert self.submitted.said == "ok" or known
+        assert self.submitted.said == ["ok"] or known
         messages, left, sent = list(self.submitted.messages), self.submitted.unfinished, self.last
         while left:
             left, more = self._send("advance", run=run)

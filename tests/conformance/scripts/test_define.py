@@ -15,7 +15,7 @@ DAY_MS = 24 * HOUR_MS
 
 
 def given(of: Plan, **options: Any) -> dict[str, Any]:
-    named = {"run": "r", "plan": of.hash, "name": "flow", "process_id": "id", "queue": "main", "queues": ["main"]}
+    named = {"runs": ["r"], "plan": of.hash, "name": "flow", "process_id": "id", "queue": "main", "queues": ["main"]}
     return named | {"total": len(of), "retention_ms": 60_000, "values": [b"input"]} | options
 
 
@@ -27,11 +27,11 @@ class TestPieces:
     def test_a_run_starts_when_the_last_is_there(self, desk: Desk) -> None:
         of = fan_in(20)
         for piece in rows_of(of).pieces(4):
-            assert submit(desk, of).said == "plan_unknown"
+            assert submit(desk, of).said == ["plan_unknown"]
             assert desk.status() is None, "nothing is half-stored"
             assert desk.client.smembers(desk.keys.open) == set()
             desk.define(of.hash, *piece)
-        assert submit(desk, of).said == "ok"
+        assert submit(desk, of).said == ["ok"]
 
     def test_pieces_may_be_repeated_and_defined_by_several(self, desk: Desk) -> None:
         of = fan_in(20)
@@ -40,7 +40,7 @@ class TestPieces:
             desk.define(of.hash, *piece)
             desk.again()
             desk.define(of.hash, *pieces[0])
-        assert submit(desk, of).said == "ok"
+        assert submit(desk, of).said == ["ok"]
         desk.define(of.hash, *pieces[-1])
         assert desk.client.pttl(desk.keys.plan(of.hash)) == -1, "a run uses it"
 
@@ -63,11 +63,11 @@ class TestPieces:
         for piece in rows_of(of).pieces(100):
             desk.define(of.hash, *piece)
         fields = [text for name, text in lower(of).fields.items() for text in (f"c{canvas}:{name}", text)]
-        assert submit(desk, of, canvas=canvas).said == "plan_unknown"
+        assert submit(desk, of, canvas=canvas).said == ["plan_unknown"]
         desk.define(of.hash, *fields)
-        assert submit(desk, of, canvas=canvas).said == "plan_unknown"
+        assert submit(desk, of, canvas=canvas).said == ["plan_unknown"]
         desk.define(of.hash, f"c{canvas}", "1")
-        assert submit(desk, of, canvas=canvas).said == "ok"
+        assert submit(desk, of, canvas=canvas).said == ["ok"]
 
     def test_many_fields_at_once(self, desk: Desk) -> None:
         fields = [text for number in range(5000) for text in (f"f{number}", "x")]
@@ -86,7 +86,7 @@ class TestSources:
         assert len(desk.ready()) == 2500
         assert desk.timers() == ["r todo 0"], "the caller may die now"
         again = desk.again()
-        assert (again.said, again.unfinished) == ("ok", True)
+        assert (again.said, again.unfinished) == (["ok"], ["r"])
         assert len(desk.ready()) == 2500, "once"
         assert desk.advance()
         desk.sweep()
@@ -101,7 +101,7 @@ class TestSources:
         for run in ("cancelled", "paused"):
             for piece in rows_of(of).pieces(1000):
                 desk.define(of.hash, *piece)
-            submit(desk, of, run=run)
+            submit(desk, of, runs=[run])
         desk.cancel("cancelled")
         desk.pause("paused")
         assert not desk.advance("cancelled")
@@ -166,37 +166,37 @@ class TestDeadline:
 class TestIdempotence:
     def test_the_same_is_the_same_run(self, desk: Desk) -> None:
         of = chain()
-        desk.submit(of, asked="one")
+        desk.submit(of, asked=["one"])
         before = desk.client.hgetall(desk.keys.run("r"))
-        assert submit(desk, of, asked="one").said == "ok"
+        assert submit(desk, of, asked=["one"]).said == ["ok"]
         assert desk.ready() == ["r 0"]
         desk.finish()
-        assert submit(desk, of, asked="one").said == "ok", "also when it has ended"
+        assert submit(desk, of, asked=["one"]).said == ["ok"], "also when it has ended"
         assert desk.head("submitted") == before[b"submitted"].decode()
 
     def test_another_input_is_told(self, desk: Desk) -> None:
-        desk.submit(chain(), asked="one")
-        found = submit(desk, chain(), asked="other")
-        assert (found.said, found.messages) == ("other", [])
+        desk.submit(chain(), asked=["one"])
+        found = submit(desk, chain(), asked=["other"])
+        assert (found.said, found.messages) == (["other"], [])
         assert desk.head("asked") == "one"
 
     def test_it_needs_no_plan_and_no_room(self, desk: Desk) -> None:
-        desk.submit(chain(), asked="one")
+        desk.submit(chain(), asked=["one"])
         desk.client.delete(desk.keys.plan(chain().hash))
-        assert submit(desk, chain(), asked="one", most_open=1).said == "ok"
+        assert submit(desk, chain(), asked=["one"], most_open=1).said == ["ok"]
 
 
 class TestRoom:
     def test_so_many_may_be_open(self, desk: Desk) -> None:
         of = plan(node("a"))
         desk.submit(of, "one", most_open=2)
-        assert submit(desk, of, run="two", most_open=2).said == "ok"
-        found = submit(desk, of, run="three", most_open=2)
-        assert (found.said, found.messages, desk.status("three")) == ("full", [], None)
+        assert submit(desk, of, runs=["two"], most_open=2).said == ["ok"]
+        found = submit(desk, of, runs=["three"], most_open=2)
+        assert (found.said, found.messages, desk.status("three")) == (["full"], [], None)
         assert desk.client.hget(desk.keys.plan(of.hash), "runs") == b"2"
-        assert desk.again().said == "full"
+        assert desk.again().said == ["full"]
         desk.settle(*desk.claim())
-        assert submit(desk, of, run="three", most_open=2).said == "ok"
+        assert submit(desk, of, runs=["three"], most_open=2).said == ["ok"]
 
     def test_held_canvases_do_not_count_until_they_start(self, desk: Desk) -> None:
         desk.submit_canvas(chain(), held=True)
@@ -215,11 +215,11 @@ def test_the_epoch_is_made_once(desk: Desk) -> None:
     desk.submit(chain())
     epoch = desk.submitted.epoch
     assert epoch
-    assert submit(desk, chain(), run="s").epoch == epoch
+    assert submit(desk, chain(), runs=["s"]).epoch == epoch
     desk.register(slots=1)
     assert desk.client.get(desk.keys.epoch).decode() == epoch
     desk.client.delete(desk.keys.epoch)
-    assert submit(desk, chain(), run="t").epoch != epoch
+    assert submit(desk, chain(), runs=["t"]).epoch != epoch
     assert 0 < desk.client.pttl(desk.keys.epoch) <= 30 * DAY_MS
 
 

@@ -41,7 +41,7 @@ def test_a_known_plan_need_not_be_sent_again(desk: Desk) -> None:
 def test_a_repeated_submit_changes_nothing(desk: Desk) -> None:
     wakes = desk.submit(chain())
     again = desk.again()
-    assert again.said == "ok"
+    assert again.said == ["ok"]
     assert again.messages == wakes, "nobody has sent them, as the first reply was lost"
     assert desk.ready() == ["r 0"]
     assert desk.client.hget(desk.keys.plan(chain().hash), "runs") == b"1"

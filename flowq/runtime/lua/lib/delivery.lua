@@ -46,6 +46,13 @@ local function push_all()
   pushed = {}
 end
 
+-- What this call pushes onto a queue's lane.
+local function lane_of(queue, lane)
+  local list = key_of('queue', queue, lane)
+  touched[queue], pushed[list] = true, pushed[list] or {}
+  return pushed[list]
+end
+
 -- READY, and to be delivered to whoever comes first.
 local function enqueue(run, key, record, row)
   record.status, record.fence = 'ready', 0
@@ -56,11 +63,8 @@ local function enqueue(run, key, record, row)
     send(run, key, '')
     return
   end
-  local queue = queue_of(run, row)
-  local list = key_of('queue', queue, row[1] == 'thread' and 'thread' or 'process')
-  local entries = pushed[list] or {}
-  pushed[list], entries[#entries + 1] = entries, run.id .. ' ' .. key
-  touched[queue] = true
+  local entries = lane_of(queue_of(run, row), row[1] == 'thread' and 'thread' or 'process')
+  entries[#entries + 1] = run.id .. ' ' .. key
 end
 
 -- A segment that begins with this node can no longer be sent as a whole: its other heads go by themselves.
@@ -90,23 +94,20 @@ end
 
 -- Some of the nodes that a run begins with, as the plan's field "sources:<number>" lists them: [lane, queue, nodes].
 local function open_sources(run, number)
-  local lane, queue, nodes = unpack(cjson.decode(call('HGET', key_of('plan', run.plan), 'sources:' .. number)))
-  queue = queue ~= '' and queue or run.queue
+  local lane, queue, nodes = unpack(row_of(run, 'sources:' .. number))
   budget = budget - math.ceil(#nodes / 5) -- cheaper than an edge
   if run.paused then
-    for _, node in ipairs(nodes) do set_aside(run, tostring(node)) end
-    return
-  end
-  local entries, due = {}, run.held and '+inf' or now + is_lost_after()
-  for _, node in ipairs(nodes) do
-    if run.canvas then entries[#entries + 1] = due end
-    entries[#entries + 1] = run.canvas and node or run.id .. ' ' .. node
-  end
-  if run.canvas then
+    for _, node in ipairs(nodes) do set_aside(run, digits(node)) end
+  elseif run.canvas then
+    local entries, due = {}, run.held and '+inf' or now + is_lost_after()
+    for _, node in ipairs(nodes) do
+      entries[#entries + 1] = due
+      entries[#entries + 1] = node
+    end
     call('ZADD', run.base .. ':due', unpack(entries))
   else
-    call('RPUSH', key_of('queue', queue, lane), unpack(entries))
-    touched[queue] = true
+    local entries = lane_of(queue ~= '' and queue or run.queue, lane)
+    for _, node in ipairs(nodes) do entries[#entries + 1] = run.id .. ' ' .. digits(node) end
   end
 end
 

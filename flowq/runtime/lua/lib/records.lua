@@ -50,6 +50,16 @@ local function key_of(...) return table.concat({prefix, ...}, ':') end
 
 local function number_or(text, other) return tonumber(text) or other end
 
+-- What a call knows of a run; `head`: what run_of reads of it.
+local function known_run(id, base, head)
+  local run = {id = id, base = base, status = head[1], plan = head[2], queue = head[3], retention = tonumber(head[4]),
+               canvas = head[5], held = head[6], paused = head[7], fence = number_or(head[8] or nil, 0),
+               submitted = head[9], reopening = head[10], nodes = base .. ':nodes', values = base .. ':values',
+               records = {}, texts = {}, given = {}, counts = {}, head = {}, changed = {}, outputs = {}, told = {}}
+  runs[id] = run
+  return run
+end
+
 -- A run's head, read once per call; nil if there is no such run.
 local function run_of(id)
   local run = runs[id]
@@ -57,14 +67,7 @@ local function run_of(id)
     local base = key_of('run', id)
     local head = call('HMGET', base, 'status', 'plan', 'queue', 'retention_ms', 'canvas', 'held', 'paused', 'fence',
       'submitted', 'reopening')
-    if not head[1] then
-      runs[id] = false
-      return nil
-    end
-    run = {id = id, base = base, status = head[1], plan = head[2], queue = head[3], retention = tonumber(head[4]),
-           canvas = head[5], held = head[6], paused = head[7], fence = number_or(head[8] or nil, 0), submitted = head[9],
-           reopening = head[10], nodes = base .. ':nodes', values = base .. ':values', records = {}, texts = {}, given = {},
-           counts = {}, head = {}, changed = {}, outputs = {}, told = {}}
+    run = head[1] and known_run(id, base, head) or false
     runs[id] = run
   end
   return run or nil
