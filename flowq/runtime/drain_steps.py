@@ -18,22 +18,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from flowq.runtime.keeping import SPLIT, Asked, Keeping, follow_up
 from flowq.runtime.replies import Claimed, Next
 from flowq.runtime.steps import (
     AWAY,
     BATCH_S,
     MOST,
-    SPLIT,
-    Asked,
     AwaitThread,
     Claim,
     FindThreads,
-    Keeping,
     Listen,
     Now,
     StartThread,
     Steps,
-    follow_up,
 )
 from flowq.runtime.work import Work
 
@@ -137,7 +134,7 @@ class DrainSteps:
         return (yield from self._claim())
 
     def _listen(self) -> Steps[Next]:
-        """Wait for the bell, and claim what it rings for: the store has that call before, so that it takes no time then.
+        """Wait for the bell, and claim what it rings for: the store has that call before, so it takes no time then.
 
         Half of the time at first, and then the rest: if others were quicker, it goes on listening.
         """

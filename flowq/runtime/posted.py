@@ -20,7 +20,7 @@ NO_REPLY = (StoreUnavailableError, redis.exceptions.NoScriptError)
 
 
 class PostedSettle:
-    """A call of ``settle`` with these arguments (all of them) whose reply is read later: the next nodes run meanwhile."""
+    """A call of ``settle`` with these arguments (all of them) whose reply is read later: other nodes run meanwhile."""
 
     def __init__(self, scripts: Scripts, given: dict[str, Any]) -> None:
         given = given | {"outcomes": lean(given["outcomes"])}

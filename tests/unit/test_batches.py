@@ -8,18 +8,16 @@ from typing import Any
 import pytest
 
 from flowq.core.errors import StoreUnavailableError
+from flowq.runtime.keeping import FRESH_S, Asked, Keeping
 from flowq.runtime.paces import UNKNOWN_S, Paces
 from flowq.runtime.replies import Claimed, Next
 from flowq.runtime.scripts import OutcomeEntry, outcome_entry
 from flowq.runtime.steps import (
     BATCH_S,
-    FRESH_S,
-    Asked,
     Claim,
     Drop,
     Expect,
     Hold,
-    Keeping,
     Now,
     Pause,
     Post,

@@ -12,9 +12,10 @@ from flowq.core.types import NodeStatus
 from flowq.runtime.canvas.held import find_result, message_of
 from flowq.runtime.canvas.tasks import cut
 from flowq.runtime.driver import Driver
+from flowq.runtime.keeping import Asked, Keeping, Stored, follow_up
 from flowq.runtime.replies import Next, Picked
 from flowq.runtime.runner import ClaimRunner
-from flowq.runtime.steps import AGAIN_S, AWAY, Asked, Keeping, Pause, Steps, Stored, follow_up
+from flowq.runtime.steps import AGAIN_S, AWAY, Pause, Steps
 from flowq.runtime.work import Ended, Work
 from flowq.runtime.worker import WorkerProcess
 

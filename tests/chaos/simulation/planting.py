@@ -148,7 +148,7 @@ DRAIN: Texts = {
     "threads are not counted": ("self._busy = waiting + self.threads", "self._busy = waiting"),
 }
 
-STEPS: Texts = {
+KEEPING: Texts = {
     "an ended drain's messages are not sent": ("if following.messages:", "if following.claims:"),
     "claims are not held": ("yield Hold(following.claims)", "pass"),
     "claims are kept for ever": ("        yield Drop(claims)\n", "        yield Drop([])\n"),
@@ -185,7 +185,7 @@ OF_PART: dict[str, Texts] = {
     "claims": CLAIMS,
     "control": CONTROL,
     "store": STORE,
-    "steps": STEPS,
+    "keeping": KEEPING,
     "drain": DRAIN,
     "reopening": REOPENING,
 }
@@ -194,7 +194,7 @@ BUGS = {
     name: Bug(part, texts[0], texts[1], texts[2:]) for part, bugs in OF_PART.items() for name, texts in bugs.items()
 }
 
-CHAINS = (("delivery", "claims", "control", "store"), ("steps", "drain"))
+CHAINS = (("delivery", "claims", "control", "store"), ("keeping", "drain"))
 """Modules that are made of those before them; the last one is a part."""
 
 MODULES = {

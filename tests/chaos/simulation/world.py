@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowq.core.errors import StoreUnavailableError
-from flowq.runtime import drain_steps, machine, reopening, steps
+from flowq.runtime import drain_steps, keeping, machine, reopening, steps
 from flowq.runtime.replies import Next, WakeUp
 from tests.chaos.simulation import history as word
 from tests.chaos.simulation import store as store_module
@@ -44,6 +44,7 @@ class Parts(NamedTuple):
 
     machine: ModuleType = machine
     steps: ModuleType = steps
+    keeping: ModuleType = keeping
     drain: ModuleType = drain_steps
     reopening: ModuleType = reopening
     store: ModuleType = store_module

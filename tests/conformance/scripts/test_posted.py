@@ -23,7 +23,9 @@ def scripts(desk: Desk) -> Scripts:
     desk.submit(plan(node("a"), node("b"), node("c")))
     kwargs = desk.client.connection_pool.connection_kwargs
     own = connect(f"unix://{kwargs['path']}" if "path" in kwargs else f"redis://{kwargs['host']}:{kwargs['port']}")
-    return Scripts(own, desk.calls.settings)
+    scripts = Scripts(own, desk.calls.settings)
+    desk.client.script_load(scripts._loaded["settle"].script)  # else nothing happens before the reply is read
+    return scripts
 
 
 def post(scripts: Scripts, claim: Claimed) -> PostedSettle:
