@@ -162,6 +162,7 @@ KEEPING: Texts = {
         "claims, ended = work.take_done()\n        asked",
         "claims, ended = work.take_done()\n        yield Drop(claims)\n        asked",
         "late calls",
+        "lost replies",
     ),
     "what was on its way is not tried again": (
         "self._store(posted.ended,",
