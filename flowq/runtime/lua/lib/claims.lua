@@ -80,7 +80,7 @@ end
 -- Whether nothing else may be in a batch with a node: it may be the one that its process died of, or the next such end is
 -- its last one; and all that a process has claimed ends with it.
 local function is_alone(run, key)
-  local record = is_live(run) and record_of(run, key)
+  local record = ready_record(run, key) -- else the entry leads nowhere
   return record and (record.crashes > 0 or row_of(run, (split(key)))[5] <= 1)
 end
 
