@@ -104,6 +104,8 @@ class Keeping:
         Gives what has come of that by now, perhaps nothing. ``ask_on`` finds out what is asked for while others run.
         """
         if work.has_done and self._goes_on(work) and not work.is_posted:
+            if (yield Expect(work.todo[0])) > BATCH_S:  # it is not to begin while others wait for it
+                return (yield from self._store_done(work, ask)).following
             yield from self._post(work, ask_on)
         if self._goes_on(work):
             waiting = len(work.todo)
@@ -142,7 +144,7 @@ class Keeping:
             self.pace_s = max((now - began) / begun, expected)
         while work.is_relieved:
             yield Pause(RELIEVED_S)
-        work.is_stale = now - began > FRESH_S
+        work.is_stale = (bool(work.todo) or work.is_posted) and now - began > FRESH_S
 
     def _post(self, work: Work, ask: Ask) -> Steps[None]:
         claims, ended = work.take_done()
@@ -165,6 +167,7 @@ class Keeping:
         if work.todo and not self._goes_on(work):
             waiting, back = work.take_waiting()
             claims, ended = [*claims, *waiting], joined([ended, back])
+        work.is_stale = False
         following = yield from self._store(ended, ask, len(work.todo))
         yield from self._stored(work, claims, ended)
         return Stored(ended, following)

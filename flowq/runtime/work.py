@@ -136,7 +136,6 @@ class Work:
             claims = list(self.todo)
             self.todo.clear()
             self._stored.extend(claims)
-            self.is_stale = False
         return claims, Ended([released(claim) for claim in claims], [])
 
     def be_relieved(self) -> bool:

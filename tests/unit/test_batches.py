@@ -191,11 +191,17 @@ class TestRunOn:
         assert drive.told_of == ["0", "1", "2"]
         assert drive.settled == [done(0, 1, 2)]
 
-    def test_one_that_may_take_long_begins_when_nothing_is_on_its_way(self) -> None:
+    def test_nothing_waits_for_one_that_may_take_long(self) -> None:
         drive, work = Drive([0.0, 0.0, UNKNOWN_S, 0.0], [0.0] * 4), Work(claims(4))
         self.drive(drive, self.keeping(), work)
-        assert drive.told_of == ["0", "1", "post", "receive", "2"]
+        assert drive.told_of == ["0", "1", "2"]
         assert drive.settled == [done(0, 1), back(3), done(2)]
+
+    def test_one_that_may_take_long_begins_when_nothing_is_on_its_way(self) -> None:
+        drive, work = Drive([0.0, 0.0, 0.0, UNKNOWN_S], [0.0] * 4), Work(claims(4))
+        self.drive(drive, self.keeping(), work)
+        assert drive.told_of == ["0", "1", "post", "2", "receive", "3"]
+        assert drive.settled == [done(0, 1), done(2), done(3)]
 
     def test_what_has_waited_for_long_is_handed_back(self) -> None:
         drive, work = Drive([0.0] * 6, [0.0, 0.0, 2 * FRESH_S, 0.0, 0.0, 0.0]), Work(claims(6)[:4])
@@ -203,6 +209,19 @@ class TestRunOn:
         self.drive(drive, self.keeping(), work)
         assert drive.told_of == ["0", "1", "post", "2", "receive"]
         assert drive.settled == [done(0, 1), done(2) + back(3, 4, 5)]
+
+    def test_what_comes_after_one_that_took_long_has_not_waited(self) -> None:
+        drive, work = Drive([UNKNOWN_S] * 3, [2 * FRESH_S] * 3), Work(claims(1))
+        drive.replies = iter([Next([claim], []) for claim in claims(3)[1:]])
+        self.drive(drive, self.keeping(), work)
+        assert drive.settled == [done(0), done(1), done(2)]
+
+    def test_nor_has_what_comes_after_one_that_took_long_while_others_were_on_their_way(self) -> None:
+        takes = [0.0, 0.0, 0.0, 2 * FRESH_S, 0.0]
+        drive, work = Drive([0.0] * 5, takes), Work(claims(4))
+        drive.replies = iter([Next([], []), Next(claims(5)[4:], [])])
+        self.drive(drive, self.keeping(), work)
+        assert drive.settled == [done(0, 1), done(2, 3), done(4)]
 
     def test_a_process_that_is_to_end_stores_all_and_begins_nothing(self) -> None:
         drive, work = Drive([0.0] * 4, [0.0] * 4), Work(claims(4))

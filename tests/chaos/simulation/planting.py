@@ -173,7 +173,7 @@ KEEPING: Texts = {
         "            return (yield from self._receive(work, posted, ask))",
         "            yield from self._receive(work, posted, ask)\n            return Next([], [])",
     ),
-    "what was not begun is forgotten": ("joined([ended, back])\n        following", "ended\n        following"),
+    "what was not begun is forgotten": ("joined([ended, back])\n        work", "ended\n        work"),
     "what waits behind an attempt is forgotten": (
         "Settle(ended.entries, ended.values, inline=False",
         "Settle([], [], inline=False",
