@@ -195,30 +195,27 @@ def connect(url: str) -> Redis:
     return client
 
 
-def ask_at_item(client: Redis, key: str, seconds: float, *command: Any) -> Any:
-    """Take an item from a list as soon as there is one, or wait for so long; then give the reply to a command.
+def await_item(client: Redis, key: str, seconds: float) -> None:
+    """Take an item from a list as soon as there is one, or wait for so long.
 
-    The command is with the server before: it is done at once then. An idle server looks at the end of such waits ten
-    times a second, so this one is ended from here: with an item.
+    An idle server looks at the end of such waits ten times a second, so this one is ended from here: with an item.
 
     Raises:
-        StoreUnavailableError: the server is away; whether the command was done is not known.
+        StoreUnavailableError: the server is away.
     """
     pool = client.connection_pool
     with store_errors():
-        connection: Any = pool.get_connection()
+        connection = pool.get_connection()
         try:
-            connection.send_packed_command(connection.pack_commands([("BLPOP", key, seconds + 1), command]))
+            connection.send_command("BLPOP", key, seconds + 1)  # type: ignore[no-untyped-call]
             if not connection.can_read(timeout=seconds):
                 with client.pipeline(transaction=True) as pipe:
                     pipe.rpush(key, 0)
                     pipe.expire(key, 1 + int(seconds))  # it may come twice
                     pipe.execute()
             connection.read_response()
-            reply = _reply(connection)
         except BaseException:
-            connection.disconnect()  # it may still be waiting
+            connection.disconnect()  # type: ignore[no-untyped-call] # it may still be waiting
             raise
         finally:
             pool.release(connection)
-    return answer(reply)

@@ -40,10 +40,6 @@ LOOK_S = 0.05
 """While only threads are busy, the drain's own steps look for work this often: a wake-up could not reach it."""
 
 
-LISTENS_S = 0.005
-"""A drain that listens for longer than that looks once in between."""
-
-
 class DrainSteps:
     """One answer to one wake-up.
 
@@ -93,7 +89,8 @@ class DrainSteps:
             elif self._over and not self._listens_s:
                 return
             elif self._over:
-                following = yield from self._listen()
+                yield Listen(self._listens_s)
+                following = yield from self._claim()
             else:
                 following = yield from self._look()
 
@@ -133,19 +130,10 @@ class DrainSteps:
                 break
         return (yield from self._claim())
 
-    def _listen(self) -> Steps[Next]:
-        """Wait for the bell, and claim what it rings for: the store has that call before, so it takes no time then.
-
-        Half of the time at first, and then the rest: if others were quicker, it goes on listening.
-        """
-        seconds = self._listens_s / 2 if self._listens_s > LISTENS_S else self._listens_s
-        return (yield from self._claim(seconds))
-
-    def _claim(self, after_s: float = 0.0) -> Steps[Next]:
-        asked = yield from self._ask(0, after_s=after_s)
-        claim = Claim(*asked)
+    def _claim(self) -> Steps[Next]:
+        asked = yield from self._ask(0)
         try:
-            following: Next = yield Listen(after_s, claim) if after_s else claim
+            following: Next = yield Claim(*asked)
         except AWAY as error:  # no threads left: another wake-up comes when the store is back
             logger.warning("the store does not answer (%s): no nodes can be claimed now", error)
             following, self._listens_s = Next([], []), 0.0
@@ -159,20 +147,19 @@ class DrainSteps:
         elif self._over and self._idle_since is None:
             self._idle_since = yield Now()
 
-    def _ask(self, waiting: int, *, goes_on: bool = False, after_s: float = 0.0) -> Steps[Asked]:
+    def _ask(self, waiting: int, *, goes_on: bool = False) -> Steps[Asked]:
         is_open = yield from self._open()
         self._busy = waiting + self.threads
         free = max(0, self._most - self.threads)
-        listens_ms = (yield from self._linger(after_s)) if is_open and not self._busy else 0
+        listens_ms = (yield from self._linger()) if is_open and not self._busy else 0
         self._listens_s = listens_ms / 1000
         most = max(1, min(MOST, int(BATCH_S / max(self._keeping.pace_s, BATCH_S / MOST))))
         process = 0 if waiting and not goes_on else is_open * most
         return Asked(process, free * is_open, self._busy, batch=True, listens_ms=listens_ms, goes_on=goes_on)
 
-    def _linger(self, after_s: float) -> Steps[int]:
-        """Give for how many milliseconds it would listen, should it find nothing so many seconds from now."""
+    def _linger(self) -> Steps[int]:
+        """Give for how many milliseconds it would listen, should it find nothing."""
         now: float = yield Now()
-        now += after_s
         idle_s = 0.0 if self._idle_since is None else now - self._idle_since
         return max(0, int(1000 * min(self._linger_s - idle_s, self._ends - now)))
 

@@ -120,7 +120,7 @@ def claims_of(reply: list[Any]) -> list[Claimed]:
 
 
 def next_of(reply: Any) -> Next:
-    claims, messages, stale, unfinished = reply if len(reply) > 2 else (*reply, [], [])
+    claims, messages, stale, unfinished = reply
     return Next(claims_of(claims), messages_of(messages), stale, [run.decode() for run in unfinished])
 
 

@@ -160,7 +160,8 @@ class Scripts:
         goes_on: bool = False,
     ) -> Next:
         """Take ready nodes; with nothing to take and nothing ``busy``, the drain has ended (or listens for so long)."""
-        return next_of(self._run("claim", locals()))
+        claims, messages = self._run("claim", locals())
+        return Next(claims_of(claims), messages_of(messages))
 
     def pick(self, *, worker: str, run: str, key: str) -> Picked:
         """Claim one node, as its own message asks."""

@@ -126,10 +126,9 @@ class Remind(NamedTuple):
 
 
 class Listen(NamedTuple):
-    """Wait until the drain's bell rings, at most so long; then call ``claim``, which gives Next."""
+    """Wait until the drain's bell rings, at most so long."""
 
     seconds: float
-    claim: Claim
 
 
 class Now(NamedTuple):

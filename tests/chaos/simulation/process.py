@@ -302,23 +302,11 @@ class Process(Caller):
     def _listen(self, strand: Strand, request: Any) -> Any:
         assert self.drain is not None
         token, waits = self.drain[1], strand.waits
-        queue, args = self.drain[0], request.claim
-
-        listens = [True]
-
-        def claim() -> None:
-            if listens and self.alive and strand.waits == waits:
-                listens.clear()
-                self.world.listeners.pop(token, None)
-                self._call(strand, "claim", self.name, Asked(token, queue, *args))
-
-        self.world.listeners[token] = claim
         if token in self.world.bells:
             self.world.bells.remove(token)
-            claim()
-        else:
-            self.world.after(int(request.seconds * US), claim)
-        return WAITS
+            return None
+        self.world.listeners[token] = lambda: self.resume(strand, waits, None)
+        return self._pause(strand, request)
 
     def _pause(self, strand: Strand, request: Any) -> Any:
         self.world.after(int(request.seconds * US), self.resume, strand, strand.waits, None)

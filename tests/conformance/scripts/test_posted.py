@@ -79,7 +79,7 @@ def test_a_server_that_has_forgotten_the_script_is_given_it(desk: Desk, scripts:
 def test_what_is_refused_says_so_when_it_is_read(scripts: Scripts) -> None:
     posted = post(scripts, claim(scripts)._replace(run="r e"))
     posted._sent.close()
-    posted._call._args[0] = b"no JSON"
+    posted._args[0] = b"no JSON"
     with pytest.raises(StateError, match="refuses settle"):
         posted.reply()
 
