@@ -193,24 +193,18 @@ class Keeping:
     def _receive_late(self, work: Work) -> Steps[None]:
         """Receive what is on its way, so that it is handed back, too."""
         posted = work.take_posted()
-        if posted is None:
-            return
-        try:
-            following: Next = yield Receive(posted.call)
-        except BaseException as error:
-            work.put_back(posted.claims, posted.ended)
-            if not isinstance(error, AWAY):
-                raise
-            return
-        yield from self._stored(work, posted.claims, posted.ended)
-        yield from follow_up(following)
-        work.todo.extend(following.claims)
+        if posted is not None:
+            yield from self._store_once(work, posted.claims, posted.ended, Receive(posted.call))
 
     def _relieve(self, work: Work, claims: list[Claimed], ended: Ended) -> Steps[None]:
-        if not claims:
-            return
+        if claims:
+            settle = Settle(ended.entries, ended.values, inline=False, busy=1)
+            yield from self._store_once(work, claims, ended, settle)
+
+    def _store_once(self, work: Work, claims: list[Claimed], ended: Ended, call: Settle | Receive) -> Steps[None]:
+        """Store what claims came to, if the store can be used now; else it is kept."""
         try:
-            following: Next = yield Settle(ended.entries, ended.values, inline=False, busy=1)
+            following: Next = yield call
         except BaseException as error:
             work.put_back(claims, ended)
             if not isinstance(error, AWAY):

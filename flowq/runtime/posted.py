@@ -19,32 +19,25 @@ class PostedSettle:
     """
 
     def __init__(self, scripts: Scripts, given: dict[str, Any]) -> None:
-        self._scripts, self._script = scripts, scripts._loaded["settle"]
+        self._scripts, script = scripts, scripts._loaded["settle"]
         header = scripts._header(
             "settle", given | {"outcomes": lean(given["outcomes"])}, scripts._next_call(is_posted=True)
         )
         self._args = [header, *given["values"]]
-        client: Any = self._script.registered_client
-        self._sent = client.post("EVALSHA", self._script.sha, 1, scripts._prefix, *self._args)
+        client: Any = script.registered_client
+        self._sent = client.post("EVALSHA", script.sha, 1, scripts._prefix, *self._args)
 
     def reply(self) -> Next:
         """Wait for what it gives; raises what ``settle`` raises."""
         try:
-            return next_of(self._sent.reply())
+            reply = self._sent.reply()
         except (StoreUnavailableError, redis.exceptions.NoScriptError):
-            return self._repeated()
+            reply = self._scripts._call("settle", self._args)
         except redis.RedisError as error:
             raise refused("settle", error) from error
+        return next_of(reply)
 
     def close(self) -> None:
-        """Do without the reply."""
+        """Do without the reply: what it would have given was claimed for this process, and nobody here knows of it."""
         self._sent.close()
-
-    def _repeated(self) -> Next:
-        try:
-            return next_of(self._script(keys=[self._scripts._prefix], args=self._args))
-        except StoreUnavailableError:
-            self._scripts.unanswered = time.monotonic()
-            raise
-        except redis.RedisError as error:
-            raise refused("settle", error) from error
+        self._scripts.unanswered = time.monotonic()

@@ -274,9 +274,11 @@ class Scripts:
         return text_or_none(self._run("forget", locals()))
 
     def _run(self, name: str, given: dict[str, Any], values: Sequence[bytes | str] = ()) -> Any:
-        header = self._header(name, given, self._next_call())
+        return self._call(name, [self._header(name, given, self._next_call()), *values])
+
+    def _call(self, name: str, args: Sequence[bytes | str]) -> Any:
         try:
-            return self._loaded[name](keys=[self._prefix], args=[header, *values])
+            return self._loaded[name](keys=[self._prefix], args=args)
         except StoreUnavailableError:
             self.unanswered = time.monotonic()
             raise

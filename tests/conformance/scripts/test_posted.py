@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -94,6 +95,13 @@ def test_its_connection_serves_others_once_it_was_read_or_closed(scripts: Script
         again = pool.get_connection()
         assert again is connection
         pool.release(again)
+
+
+def test_what_one_that_was_closed_has_claimed_is_in_doubt(scripts: Scripts) -> None:
+    posted, began = post(scripts, claim(scripts)), time.monotonic()
+    assert scripts.unanswered < began
+    posted.close()
+    assert scripts.unanswered >= began
 
 
 def test_while_the_store_is_away_it_fails_when_it_is_read(desk: Desk, scripts: Scripts) -> None:
