@@ -72,8 +72,9 @@ def rows_of(plan: Plan) -> PlanRows:
 
     A row: [lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream, reads_endings].
     ``inputs`` are the upstreams that a claim brings along, with how they ended if one of them may be missing
-    (``reads_endings``). ``downstream`` is flat: node, 1 if required, node, … If these are many, the row ends with how
-    many numbers stand in it and how many there are; the others follow in the fields ``downstream:<node>:<piece>``.
+    (``reads_endings``). ``downstream`` is flat: node, how many upstreams it has (below 0 if it can do without this one),
+    node, … If these are many, the row ends with how many parts stand in it and how many there are; the others follow in
+    the fields ``downstream:<node>:<piece>``. Nodes are texts, as the scripts compare them with others.
     """
     document = compress(plan.document.encode())
     fields: list[tuple[str, str | bytes]] = [
@@ -82,9 +83,12 @@ def rows_of(plan: Plan) -> PlanRows:
     ]
     if len(fields) > 1:
         fields.append((DOCUMENT_PIECES, str(len(fields))))
-    sources: dict[tuple[str, str], list[int]] = {}
+    sources: dict[tuple[str, str], list[str]] = {}
     for index, node in enumerate(plan.nodes):
-        downstream = [part for edge in plan.downstream[index] for part in (edge[0], int(edge[1]))]
+        downstream: list[Any] = []
+        for follower, is_required in plan.downstream[index]:
+            upstreams = len(plan.nodes[follower].edges)
+            downstream += (str(follower), upstreams if is_required else -upstreams)
         most = 2 * EDGES_PER_FIELD
         pieces = [downstream[first : first + most] for first in range(0, len(downstream), most)]
         row: list[Any] = [
@@ -95,7 +99,7 @@ def rows_of(plan: Plan) -> PlanRows:
             node.max_crashes,
             int(node.is_map),
             int(reads_input(node)),
-            inputs_of(plan, node),
+            [str(upstream) for upstream in inputs_of(plan, node)],
             pieces[0] if pieces else [],
             int(bool(optional_of(node))),
         ]
@@ -105,7 +109,7 @@ def rows_of(plan: Plan) -> PlanRows:
         fields.append((str(index), _dense(row)))
         if not node.edges:
             lane = "thread" if node.placement is FlowType.THREAD else "process"
-            sources.setdefault((lane, node.queue), []).append(index)
+            sources.setdefault((lane, node.queue), []).append(str(index))
     chunks = [
         (lane, queue, nodes[first : first + SOURCES_PER_FIELD])
         for (lane, queue), nodes in sources.items()

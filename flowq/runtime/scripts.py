@@ -98,9 +98,21 @@ def outcome_entry(run: str, key: str, fence: int, kind: str, **how: Any) -> Outc
     return cast("OutcomeEntry", plain | how)
 
 
-def lean(outcomes: Sequence[OutcomeEntry]) -> list[OutcomeEntry]:
-    """Give outcomes without what says nothing."""
-    return [{name: said for name, said in outcome.items() if said or name == "fence"} for outcome in outcomes]  # type: ignore[misc]
+def lean(outcomes: Sequence[OutcomeEntry]) -> list[dict[str, Any]]:
+    """Give outcomes as ``settle`` reads them: without what says nothing, and as one where only the node and its value are
+    others than before."""
+    entries: list[dict[str, Any]] = []
+    before, expected = None, 0
+    for outcome in outcomes:
+        how: dict[str, Any] = {**outcome}
+        key, value = how.pop("key"), how.pop("value")
+        if how == before and value == expected:
+            entries[-1]["keys"].append(key)
+        else:
+            said = {name: said for name, said in how.items() if said or name == "fence"}
+            entries.append({**said, "keys": [key], **({"value": value} if value else {})})
+        before, expected = how, value + 1 if value else 0
+    return entries
 
 
 class Scripts:

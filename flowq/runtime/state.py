@@ -51,6 +51,8 @@ class Record(NamedTuple):
 
     @staticmethod
     def parse(text: bytes) -> Record:
+        if text.isdigit():
+            return Record(NodeStatus.PENDING, more=text.decode())
         status, attempt, crashes, fence, started, ended, worker, more = text.decode().split("|", 7)
         return Record(
             NodeStatus(status),

@@ -29,6 +29,8 @@ class Entry(NamedTuple):
 
     @staticmethod
     def parse(text: bytes) -> Entry:
+        if text.isdigit():
+            text = b"pending|0|0|0||||" + text
         status, attempt, crashes, fence, _started, _ended, _worker, more = text.decode().split("|")
         return Entry(NodeStatus(status), int(attempt), int(crashes), int(fence), more)
 

@@ -5,12 +5,13 @@ local run = run_of(header.run)
 local record = is_live(run) and record_of(run, header.key)
 local row = record and row_of(run, header.key)
 if not row or row[6] == 0 or not holds(record, header.fence) then return {0, {}} end
-local map = map_of(record)
-if header.offset > map.opened then return {0, {}} end
-if map.total < 0 then
-  map.total = header.total
+if header.offset > map_of(record).opened then return {0, {}} end
+if not record.map then
+  record = turned(record, record.status, record.fence)
+  record.map = {total = header.total, opened = 0, settled = 0}
   count(run, 'total', header.total)
 end
+local map = record.map
 local queue = queue_of(run, row)
 local list = key_of('queue', queue, row[1] == 'thread' and 'thread' or 'process')
 local last = math.min(#ARGV, 1 + map.total - header.offset)
@@ -40,7 +41,7 @@ if map.opened < map.total then
 else
   let_go(lease_of(run, header.key, record.fence))
   if record.attempt > 1 then call('HDEL', run.base .. ':failures', header.key) end
-  record.fence = 0
+  record = turned(record, record.status, 0)
   if map.settled == map.total then
     settle(run, header.key, record, map.broken or 'completed')
     propagate(run)

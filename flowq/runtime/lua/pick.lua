@@ -21,7 +21,7 @@ local due = tonumber(call('ZSCORE', run.base .. ':due', header.key) or '+inf')
 if record.status == 'pending' and record.attempt > 0 then
   local wait = due - now - is_lost_after()
   if wait > 0 then return {claims, {}, 'pending', wait < 1e12 and wait or 0, held, starts} end
-  record.status, record.fence = 'ready', 0
+  record = turned(record, 'ready', 0)
   write(run, header.key, record)
 end
 if run.paused and record.status == 'ready' then
@@ -33,4 +33,4 @@ claim(run, header.key)
 if #claims > 0 then
   note_pick(run, header.key, is_first and due < math.huge and due or 0)
 end
-return {claims, wake_ups(), record.status, 0, held, starts}
+return {claims, wake_ups(), #claims > 0 and 'running' or record.status, 0, held, starts}

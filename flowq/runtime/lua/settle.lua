@@ -1,7 +1,8 @@
 -- settle: worker token queue process thread busy batch listens_ms goes_on inline outcomes
 -- Record the outcomes of attempts, release what they decide, and give the drain its next nodes (as claim does).
--- An outcome: {run, key, fence, kind, value, failure, retry, delay_ms, timed_out, fused, alone, returns}, without those
--- that say nothing; `value` is the position in ARGV. In a canvas, `alone`: its message stood outside of its segment;
+-- An outcome: {run, keys, fence, kind, value, failure, retry, delay_ms, timed_out, fused, alone, returns}, without those
+-- that say nothing; `value` is the position in ARGV. Nodes that came to the same stand in one, with their values one
+-- after the other. In a canvas, `alone`: its message stood outside of its segment;
 -- `returns`: for a retry, that its message comes again by itself; `kept`: the name of a large value beside the run.
 -- `inline`: the caller can take inline nodes; without a token, it is no drain and takes nothing else. Replay: a fence
 -- holds once. Returns {claims, messages, positions of outcomes that no longer counted, unfinished runs}.
@@ -10,9 +11,12 @@ takes_inline = header.inline
 local stale = {}
 local keys = {}
 for _, outcome in ipairs(header.outcomes) do
-  if outcome.fused then fused[outcome.run .. ' ' .. outcome.key] = true end
-  keys[outcome.run] = keys[outcome.run] or {}
-  table.insert(keys[outcome.run], outcome.key)
+  local its = keys[outcome.run] or {}
+  keys[outcome.run] = its
+  for _, key in ipairs(outcome.keys) do
+    its[#its + 1] = key
+    if outcome.fused then fused[outcome.run .. ' ' .. key] = true end
+  end
 end
 for id, its in pairs(keys) do
   local run = run_of(id)
@@ -28,8 +32,7 @@ local function fuse(run, key)
     if entry[1] == run and entry[2] == key then
       table.remove(inline, position)
       local record = ready_record(run, key)
-      if record then begin(run, key, record) end
-      return record
+      return record and begin(run, key, record)
     end
   end
 end
@@ -41,56 +44,65 @@ local function is_worth_waiting(run, key)
   return now - tonumber(call('HGET', run.base, 'unknown:' .. key)) < header.unknown_ms
 end
 
-for position, outcome in ipairs(header.outcomes) do
-  local run, key = run_of(outcome.run), outcome.key
-  local record = is_live(run) and record_of(run, key)
-  if record and outcome.fused then
-    record = fuse(run, key)
-    outcome.fence = record and record.fence
-  end
-  local node, item = split(key)
-  local valid = holds(record, outcome.fence)
-  if valid and outcome.kind == 'completed' and not item and row_of(run, node)[6] == 1 then
-    valid = false -- a map completes by its items; until they are open, it is held
-  elseif outcome.fence then
-    let_go(outcome.run .. ' ' .. key .. ' ' .. digits(outcome.fence))
-  end
-  if not valid then
-    stale[#stale + 1] = position - 1
+-- Record how an attempt under a valid claim ended; `value`: its position in ARGV.
+local function ended_as(run, key, record, outcome, value)
+  if outcome.kept and call('HEXISTS', key_of('values', run.id), outcome.kept) == 0 then
+    hand_back(run, key, record) -- the server was away since, and has lost it
+  elseif outcome.kind == 'completed' then
+    if value then keep(run, key, ARGV[value]) end
+    if record.attempt > 1 then call('HDEL', run.base .. ':failures', key) end
+    settle(run, key, record, 'completed', nil, outcome.alone)
+  elseif outcome.kind == 'skipped' then
+    settle(run, key, record, 'skipped', 'skipped')
+  elseif outcome.kind == 'released' then
+    hand_back(run, key, record)
+  elseif outcome.kind == 'unknown' and is_worth_waiting(run, key) then
+    local ready = turned(record, 'ready', 0)
+    ready.attempt = record.attempt - 1
+    write(run, key, ready)
+    call('ZADD', key_of('timers'), now + UNKNOWN_PAUSE, run.id .. ' ' .. key .. ' again')
   else
-    if outcome.kept and call('HEXISTS', key_of('values', run.id), outcome.kept) == 0 then
-      hand_back(run, key, record) -- the server was away since, and has lost it
-    elseif outcome.kind == 'completed' then
-      if outcome.value then keep(run, key, ARGV[outcome.value]) end
-      if record.attempt > 1 then call('HDEL', run.base .. ':failures', key) end
-      settle(run, key, record, 'completed', nil, outcome.alone)
-    elseif outcome.kind == 'skipped' then
-      settle(run, key, record, 'skipped', 'skipped')
-    elseif outcome.kind == 'released' then
-      hand_back(run, key, record)
-    elseif outcome.kind == 'unknown' and is_worth_waiting(run, key) then
-      record.attempt = record.attempt - 1
-      record.status, record.fence = 'ready', 0
-      write(run, key, record)
-      call('ZADD', key_of('timers'), now + UNKNOWN_PAUSE, run.id .. ' ' .. key .. ' again')
-    else
-      call('HSET', run.base .. ':failures', key, outcome.failure or '')
-      if outcome.retry and record.attempt - record.crashes < row_of(run, node)[4] then
-        record.status, record.fence = 'pending', 0
-        call('HDEL', run.base, 'unknown:' .. key)
-        write(run, key, record)
-        announce(run, key, record)
-        if outcome.returns then
-          expect(run, key, outcome.delay_ms or 0)
-        else
-          call('ZADD', key_of('timers'), now + (outcome.delay_ms or 0), run.id .. ' ' .. key .. ' ' .. record.attempt)
-        end
+    call('HSET', run.base .. ':failures', key, outcome.failure or '')
+    if outcome.retry and record.attempt - record.crashes < row_of(run, (split(key)))[4] then
+      local pending = turned(record, 'pending', 0)
+      call('HDEL', run.base, 'unknown:' .. key)
+      write(run, key, pending)
+      announce(run, key, pending)
+      if outcome.returns then
+        expect(run, key, outcome.delay_ms or 0)
       else
-        if outcome.kind == 'unknown' then keep_letter(run, key) end
-        settle(run, key, record, 'failed', outcome.timed_out and 'timed_out' or 'failed')
+        call('ZADD', key_of('timers'), now + (outcome.delay_ms or 0), run.id .. ' ' .. key .. ' ' .. record.attempt)
       end
+    else
+      if outcome.kind == 'unknown' then keep_letter(run, key) end
+      settle(run, key, record, 'failed', outcome.timed_out and 'timed_out' or 'failed')
     end
-    propagate(run)
+  end
+  propagate(run)
+end
+
+local position = 0
+for _, outcome in ipairs(header.outcomes) do
+  local run = run_of(outcome.run)
+  for number, key in ipairs(outcome.keys) do
+    local fence, record = outcome.fence, is_live(run) and record_of(run, key)
+    if record and outcome.fused then
+      record = fuse(run, key)
+      fence = record and record.fence
+    end
+    local node, item = split(key)
+    local valid = holds(record, fence)
+    if valid and outcome.kind == 'completed' and not item and row_of(run, node)[6] == 1 then
+      valid = false -- a map completes by its items; until they are open, it is held
+    elseif fence then
+      let_go(outcome.run .. ' ' .. key .. ' ' .. digits(fence))
+    end
+    if valid then
+      ended_as(run, key, record, outcome, outcome.value and outcome.value + number - 1)
+    else
+      stale[#stale + 1] = position
+    end
+    position = position + 1
   end
 end
 flush_all()

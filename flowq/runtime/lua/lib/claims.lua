@@ -1,12 +1,9 @@
 -- A number that was never given out before, even if the server has come back without its last seconds: not less than
 -- the microseconds since the run was submitted. What a call claims of a run has the same one: so it is the same record.
-local function fence_for(run, record)
-  if not run.has_drawn or record.has_drawn then
-    run.fence = math.max(run.fence + 1, clock[1] * 1000000 + clock[2] - run.submitted * 1000)
-    set(run, 'fence', run.fence)
-  end
-  run.has_drawn, record.has_drawn = true, true
-  return run.fence
+local function draw_fence(run)
+  run.fence = math.max(run.fence + 1, clock[1] * 1000000 + clock[2] - run.submitted * 1000)
+  set(run, 'fence', run.fence)
+  run.begun = {}
 end
 
 -- A node's record if it may be begun.
@@ -18,15 +15,22 @@ end
 -- READY to RUNNING, under a new fence.
 local function begin(run, key, record)
   if run.canvas then call('ZREM', run.base .. ':due', key) end
-  record.status, record.attempt, record.fence = 'running', record.attempt + 1, fence_for(run, record)
-  record.started, record.worker = now_text, header.worker
-  write(run, key, record)
-  announce(run, key, record)
+  if not run.has_drawn or record.drawn then draw_fence(run) end -- else it is still its first claim in this call
+  run.has_drawn = true
+  local begun = run.begun[record]
+  if not begun then
+    begun = turned(record, 'running', run.fence)
+    begun.attempt, begun.started, begun.worker, begun.drawn = record.attempt + 1, now_text, header.worker, true
+    run.begun[record] = begun
+  end
+  write(run, key, begun)
+  announce(run, key, begun)
   if run.status == 'pending' then
     run.status = 'running'
     set(run, 'status', 'running')
     set(run, 'started', now)
   end
+  return begun
 end
 
 -- The run's input, once in a reply: 1 stands for what came before.
@@ -52,13 +56,17 @@ local function hand(run, key, record)
   if item then value = run.given['i' .. key] end
   if value == nil then value = call('HGET', run.values, 'i' .. key) end
   local records, values = false, false
-  if #row[8] > 0 then
-    if row[10] == 1 then records = call('HMGET', run.nodes, unpack(row[8])) end
+  local inputs = row[8]
+  if #inputs > 0 then
+    if row[10] == 1 then
+      put(run) -- how they ended may be news
+      records = call('HMGET', run.nodes, unpack(inputs))
+    end
     values = {}
-    for position, upstream in ipairs(row[8]) do
-      local name = digits(upstream)
-      if run.given[name] == nil then read_inputs(run, {key}) end
-      values[position] = run.given[name]
+    for position = 1, #inputs do
+      local upstream = inputs[position]
+      if run.given[upstream] == nil then read_inputs(run, {key}) end
+      values[position] = run.given[upstream]
     end
   end
   local is_same, at = run == handed, #claims
@@ -73,8 +81,7 @@ local function claim(run, key)
   local record = ready_record(run, key)
   if not record then return end
   if run.paused then return set_aside(run, key) end
-  begin(run, key, record)
-  hand(run, key, record)
+  hand(run, key, begin(run, key, record))
 end
 
 -- Whether nothing else may be in a batch with a node: it may be the one that its process died of, or the next such end is

@@ -55,8 +55,7 @@ end
 
 -- READY, and to be delivered to whoever comes first.
 local function enqueue(run, key, record, row)
-  record.status, record.fence = 'ready', 0
-  write(run, key, record)
+  write(run, key, as_ready(record))
   if run.paused then return set_aside(run, key) end
   if run.canvas then
     expect(run, key, 0)
@@ -83,9 +82,9 @@ local function release(run, key, record, row)
   if place == 'i' or is_apart or record.more == '!' or (record.more == '~' and not segment) then
     return enqueue(run, key, record, row)
   end
-  record.status, record.fence = 'ready', 0
-  if segment then record.more = '' end
-  write(run, key, record)
+  local other = turned(record, 'ready', 0)
+  if segment then other.more = '' end
+  write(run, key, other)
   expect(run, key, 0)
   if segment and call('HINCRBY', run.base, 'heads:' .. segment, 1) == tonumber(heads) then
     send(run, 's' .. segment, canvas_field(run, 's' .. segment))
@@ -97,7 +96,7 @@ local function open_sources(run, number)
   local lane, queue, nodes = unpack(row_of(run, 'sources:' .. number))
   budget = budget - math.ceil(#nodes / 5) -- cheaper than an edge
   if run.paused then
-    for _, node in ipairs(nodes) do set_aside(run, digits(node)) end
+    for _, node in ipairs(nodes) do set_aside(run, node) end
   elseif run.canvas then
     local entries, due = {}, run.held and '+inf' or now + is_lost_after()
     for _, node in ipairs(nodes) do
@@ -107,7 +106,7 @@ local function open_sources(run, number)
     call('ZADD', run.base .. ':due', unpack(entries))
   else
     local entries = lane_of(queue ~= '' and queue or run.queue, lane)
-    for _, node in ipairs(nodes) do entries[#entries + 1] = run.id .. ' ' .. digits(node) end
+    for _, node in ipairs(nodes) do entries[#entries + 1] = run.id .. ' ' .. node end
   end
 end
 

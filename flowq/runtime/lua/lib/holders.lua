@@ -22,6 +22,7 @@ end
 -- An attempt ended with its process; too many such ends are the node's own doing.
 local function crash(run, key, record)
   local row = row_of(run, (split(key)))
+  record = turned(record, record.status, record.fence)
   record.crashes = record.crashes + 1
   local deaths = record.crashes + number_or(call('HGET', run.base, 'doubt:' .. key) or nil, 0)
   if deaths < row[5] then return enqueue(run, key, record, row) end
@@ -34,6 +35,7 @@ end
 
 -- The node was not begun, or is to be begun elsewhere: it is ready as if this attempt had never been.
 local function hand_back(run, key, record)
+  record = turned(record, 'ready', 0)
   record.attempt = record.attempt - 1
   enqueue(run, key, record, row_of(run, (split(key))))
 end

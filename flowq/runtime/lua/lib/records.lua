@@ -6,7 +6,9 @@
 --                               that no node brought about), asked (what an idempotent submit is)
 --   run:<id>:nodes      hash    key -> status|attempt|crashes|fence|started|ended|worker|more
 --                               more: PENDING: upstreams not settled yet, and a mark (see delivery); a map that was
---                               opened: total,opened,settled,broken; when final: the reason if it did not complete
+--                               opened: total,opened,settled,broken; when final: the reason if it did not complete.
+--                               A bare number: PENDING, and nothing else is to be said than how many upstreams are
+--                               not settled yet
 --   run:<id>:values     hash    key -> output; "i" .. key -> a map item's input
 --   run:<id>:failures   hash    key -> the last failure
 --   run:<id>:events     stream  what happened, for whoever watches
@@ -41,7 +43,7 @@ local CASCADE = {failed = 'upstream_failed', upstream_failed = 'upstream_failed'
                  cancelled = 'cancelled'}
 
 local runs, rows, touched, inline = {}, {}, {}, {}
-local decoded, parsed = {}, {} -- texts that many nodes have in common: rows of a plan, records
+local decoded, parsed = {}, {} -- by their texts, which many nodes have in common: rows of a plan, records
 local takes_inline = false   -- the caller can run inline nodes itself
 local fused = {}             -- those that it has run already, after their only upstream
 local is_claiming = false    -- the reply begins with claims
@@ -55,7 +57,8 @@ local function known_run(id, base, head)
   local run = {id = id, base = base, status = head[1], plan = head[2], queue = head[3], retention = tonumber(head[4]),
                canvas = head[5], held = head[6], paused = head[7], fence = number_or(head[8] or nil, 0),
                submitted = head[9], reopening = head[10], nodes = base .. ':nodes', values = base .. ':values',
-               records = {}, texts = {}, given = {}, counts = {}, head = {}, changed = {}, outputs = {}, told = {}}
+               records = {}, texts = {}, given = {}, counts = {}, head = {}, changed = {}, outputs = {}, told = {},
+               begun = {}, ended = {}}
   runs[id] = run
   return run
 end
@@ -88,7 +91,7 @@ local function decode(text)
 end
 
 -- A node's row of the plan (see rows.py): lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs,
--- downstream, reads_endings, and if the downstreams are many, how many numbers of them stand here and how many there are;
+-- downstream, reads_endings, and if the downstreams are many, how many parts of them stand here and how many there are;
 -- nil if the plan has no such node.
 local function row_of(run, node)
   local of_plan = rows[run.plan]
@@ -114,31 +117,55 @@ local function split(key)
   return node_of[key], item_of[key]
 end
 
--- A map's own part of its record; what is changed in it is written with the record.
-local function map_of(record)
-  if not record.map then
-    local total, opened, settled, broken = string.match(record.more, '^(-?%d+),(%d+),(%d+),(.*)$')
-    record.map = {total = number_or(total, -1), opened = number_or(opened, 0), settled = number_or(settled, 0),
-                  broken = broken ~= '' and broken or nil}
-  end
-  return record.map
+-- A node as it stands: {status, attempt, crashes, fence, started, ended, worker, more}; `left` of a PENDING one: upstreams
+-- not settled yet; `map`: what is counted of a map. A record is never altered (but for a map's counts): what changes a
+-- node gives it another one. So nodes that go the same way have the same record, and what comes of it is worked out once.
+-- A node that just waits has none: a number says for how many.
+local READY = {status = 'ready', attempt = 0, crashes = 0, fence = 0, started = '', ended = '', worker = '', more = ''}
+local NO_MAP = {total = -1, opened = 0, settled = 0}
+
+local function map_of(record) return record.map or NO_MAP end
+
+-- Another record, as it will be with this status and fence; its caller may go on to complete it.
+local function turned(record, status, fence)
+  return {status = status, attempt = record.attempt, crashes = record.crashes, fence = fence, started = record.started,
+          ended = record.ended, worker = record.worker, more = record.more, map = record.map, drawn = record.drawn}
+end
+
+local function as_ready(record)
+  return (record.status == 'ready' and record.fence == 0) and record or turned(record, 'ready', 0)
+end
+
+local function waiting(left)
+  local record = turned(READY, 'pending', 0)
+  record.left = left
+  return record
 end
 
 local function parse(text)
-  local same = parsed[text]
-  if not same then
-    local status, attempt, crashes, fence, started, ended, worker, more =
-      string.match(text, '^([^|]*)|(%d*)|(%d*)|(%d*)|(%d*)|(%d*)|([^|]*)|(.*)$')
-    same = {status = status, attempt = tonumber(attempt), crashes = tonumber(crashes), fence = tonumber(fence),
+  local record = parsed[text] or tonumber(text)
+  if record then return record end
+  local status, attempt, crashes, fence, started, ended, worker, more =
+    string.match(text, '^([^|]*)|(%d*)|(%d*)|(%d*)|(%d*)|(%d*)|([^|]*)|(.*)$')
+  record = {status = status, attempt = tonumber(attempt), crashes = tonumber(crashes), fence = tonumber(fence),
             started = started, ended = ended, worker = worker, more = more}
-    parsed[text] = same
+  if status == 'pending' then
+    local left, mark = string.match(more, '^(%d+)(.?)$')
+    if left then record.left, record.more = tonumber(left), mark end
   end
-  return {status = same.status, attempt = same.attempt, crashes = same.crashes, fence = same.fence,
-          started = same.started, ended = same.ended, worker = same.worker, more = same.more}
+  local total, opened, settled, broken = string.match(more, '^(-?%d+),(%d+),(%d+),(.*)$')
+  if total then -- of one map alone
+    record.map = {total = tonumber(total), opened = tonumber(opened), settled = tonumber(settled),
+                  broken = broken ~= '' and broken or nil}
+  else
+    parsed[text] = record
+  end
+  return record
 end
 
--- The record of a node or item as it stands now, with what this call has changed; nil if the plan has no such node.
-local function stored_record(run, key, node, item)
+-- A node's or item's record, or how many upstreams it just waits for, as it stands now, with what this call has changed;
+-- nil if the plan has no such node. `all`: how many upstreams it has, if the caller knows.
+local function stored(run, key, all)
   local record = run.records[key]
   if record then return record end
   local text = run.texts[key]
@@ -146,11 +173,11 @@ local function stored_record(run, key, node, item)
   if text then
     record = parse(text)
   else
-    local row = row_of(run, node)
-    if not row then return nil end
-    local waits = not item and row[3] > 0
-    record = {status = waits and 'pending' or 'ready', attempt = 0, crashes = 0, fence = 0, started = '', ended = '',
-              worker = '', more = waits and row[3] or ''}
+    local node, item = split(key)
+    local row = not all and row_of(run, node)
+    if row == nil then return nil end
+    local waits = item and 0 or all or row[3]
+    record = waits > 0 and waits or READY
   end
   run.records[key] = record
   return record
@@ -160,77 +187,98 @@ end
 local function record_of(run, key)
   local node, item = split(key)
   if not node then return nil end
-  if not item then return stored_record(run, key, node) end
-  local map = stored_record(run, node, node)
-  if not map or tonumber(item) >= map_of(map).opened then return nil end
-  local record = stored_record(run, key, node, item)
-  -- A map that fails before all its items are open takes along those that are; it writes nothing to them.
-  if FINAL[map.status] and not FINAL[record.status] then
-    return {status = 'cancelled', attempt = record.attempt, crashes = record.crashes, fence = record.fence,
-            started = record.started, ended = record.ended, worker = record.worker, more = record.more}
+  local map
+  if item then
+    map = stored(run, node)
+    if not map or type(map) == 'number' or tonumber(item) >= map_of(map).opened then return nil end
   end
+  local record = stored(run, key)
+  if type(record) == 'number' then return waiting(record) end
+  -- A map that fails before all its items are open takes along those that are; it writes nothing to them.
+  if map and FINAL[map.status] and not FINAL[record.status] then return turned(record, 'cancelled', record.fence) end
   return record
+end
+
+-- Read rows of the plan in one go.
+local function read_rows(run, some)
+  local of_plan, nodes, asked = rows[run.plan] or {}, {}, {}
+  rows[run.plan] = of_plan
+  for position = 1, #some do
+    local node = split(some[position])
+    if node and not of_plan[node] and not asked[node] then nodes[#nodes + 1], asked[node] = node, true end
+  end
+  if #nodes == 0 then return end
+  local known = call('HMGET', key_of('plan', run.plan), unpack(nodes))
+  for position = 1, #nodes do
+    if known[position] then of_plan[nodes[position]] = decode(known[position]) end
+  end
+end
+
+-- Read records in one go.
+local function read_records(run, some)
+  if #some == 0 then return end
+  local texts, known = run.texts, call('HMGET', run.nodes, unpack(some))
+  for position = 1, #some do texts[some[position]] = known[position] end
 end
 
 -- Read what several nodes need in one go: so each costs far less.
 local function read_ahead(run, some)
-  local of_plan, asked = rows[run.plan] or {}, {}
-  rows[run.plan] = of_plan
-  local keys, nodes, items = {}, {}, {}
-  for position = 1, #some do
-    local key = some[position]
-    local node, item = split(key)
-    if node then keys[#keys + 1] = key end
-    if node and not of_plan[node] and not asked[node] then
-      nodes[#nodes + 1], asked[node] = node, true
-    end
-    if item then items[#items + 1] = 'i' .. key end
-  end
-  if #keys == 0 then return end
-  local texts = call('HMGET', run.nodes, unpack(keys))
-  for position = 1, #keys do run.texts[keys[position]] = texts[position] end
-  local known = #nodes > 0 and call('HMGET', key_of('plan', run.plan), unpack(nodes)) or nodes
-  for position = 1, #nodes do
-    if known[position] then of_plan[nodes[position]] = decode(known[position]) end
-  end
-  if #items == 0 then return end
-  for position, value in ipairs(call('HMGET', run.values, unpack(items))) do run.given[items[position]] = value end
+  read_records(run, some)
+  read_rows(run, some)
 end
 
 local function lease_of(run, key, fence) return run.id .. ' ' .. key .. ' ' .. digits(fence) end
 
--- Add to `wanted` the nodes that edges lead to from a place on, if they are not read yet: as many as one call follows.
-local function want(run, edges, first, wanted, seen)
-  for place = first, math.min(#edges, first + 2 * (BUDGET - #wanted) - 1), 2 do
-    local key = digits(edges[place])
-    if not seen[key] and run.texts[key] == nil then wanted[#wanted + 1], seen[key] = key, true end
+-- Read in one go the nodes that edges lead to from a place on, as many as one call follows, and the rows of those that
+-- wait for no other upstream. `ways`: lists of edges, each followed by the place.
+local function read_along(run, ways)
+  local keys, upstreams, texts = {}, {}, run.texts
+  for way = 1, #ways, 2 do
+    local edges, first = ways[way], ways[way + 1]
+    for place = first, math.min(#edges, first + 2 * (BUDGET - #keys) - 1), 2 do
+      local key = edges[place]
+      if texts[key] == nil then
+        texts[key] = false -- asked for
+        keys[#keys + 1], upstreams[#keys + 1] = key, edges[place + 1]
+      end
+    end
   end
+  read_records(run, keys)
+  local ready = {}
+  for position = 1, #keys do
+    local key = keys[position]
+    if (texts[key] or digits(math.abs(upstreams[position]))) == '1' then ready[#ready + 1] = key end
+  end
+  read_rows(run, ready)
 end
 
 -- Read in one go what the settled nodes' downstreams need.
 local function read_downstreams(run, some)
-  local wanted, seen = {}, {}
+  local ways = {}
   for position = 1, #some do
     local node, item = split(some[position])
     local row = node and not item and row_of(run, node)
-    if row then want(run, row[9], 1, wanted, seen) end
+    if row then ways[#ways + 1], ways[#ways + 2] = row[9], 1 end
   end
-  if #wanted > 1 then read_ahead(run, wanted) end
+  read_along(run, ways)
 end
 
--- Read in one go the values that nodes take from their upstreams.
+-- Read in one go the values that nodes take from their upstreams, and items their inputs.
 local function read_inputs(run, some)
-  local wanted, seen = {}, {}
+  local wanted, given = {}, run.given
   for position = 1, #some do
-    local row = row_of(run, (split(some[position])))
-    for _, upstream in ipairs(row and row[8] or {}) do
-      local key = digits(upstream)
-      if not seen[key] then wanted[#wanted + 1], seen[key] = key, true end
+    local node, item = split(some[position])
+    local row = row_of(run, node)
+    local inputs = row and row[8] or {}
+    for place = 1, #inputs do
+      local key = inputs[place]
+      if given[key] == nil then wanted[#wanted + 1], given[key] = key, false end
     end
+    if item then wanted[#wanted + 1] = 'i' .. some[position] end
   end
   if #wanted == 0 then return end
   local values = call('HMGET', run.values, unpack(wanted))
-  for position = 1, #wanted do run.given[wanted[position]] = values[position] end
+  for position = 1, #wanted do given[wanted[position]] = values[position] end
 end
 
 -- A process that holds claims lives for as long as it says so.

@@ -35,12 +35,12 @@ local settle_item
 
 -- All that follows from one outcome comes before what follows from the next: so a node goes by what happened first.
 -- A call works off what it caused itself, if it can; only what is left over stands in Redis.
-local function later(run, ...)
-  local entry = {...}
+local function later(run, what, status, cursor, only)
   if run.first == nil then -- whoever came before has left something?
     run.first, run.last = 1, 0
     run.is_behind = call('EXISTS', run.base .. ':todo') == 1
   end
+  local entry = {what, status, cursor, only}
   if run.is_behind then
     call(run.follows and 'LPUSH' or 'RPUSH', run.base .. ':todo', table.concat(entry, ' '))
   elseif run.follows then
@@ -74,23 +74,34 @@ local function leave(run)
   run.first, run.last, run.is_behind = 1, 0, true
 end
 
-local NO_MAP = {total = -1}
+-- A record as it is once settled.
+local function settled(run, record, status, reason)
+  local how = reason and status .. ' ' .. reason or status
+  local ended = run.ended[how]
+  if not ended then
+    ended = {}
+    run.ended[how] = ended
+  end
+  if not ended[record] then
+    local final = turned(record, status, 0)
+    final.ended, final.more = now_text, reason or ''
+    ended[record] = final
+  end
+  return ended[record]
+end
 
 -- Settle a node or an item. What follows downstream goes onto the todo list.
 local function settle(run, key, record, status, reason, alone)
   local node, item = split(key)
-  local row = row_of(run, node)
-  record.status, record.fence, record.ended, record.left = status, 0, now_text, nil
-  local map = (item or row[6] ~= 1) and NO_MAP or map_of(record)
+  local row, map = row_of(run, node), record.map
   if alone or record.more == '~' or record.more == '!' then alone = status == 'completed' and 'alone' end
-  if map.total < 0 then
-    record.more = reason or ''
-  elseif reason then -- the map failed before all its items were open: those that are left count no longer
+  if map and reason then -- the map failed before all its items were open: those that are left count no longer
     count(run, 'total', map.settled - map.total)
     map.broken = reason
   end
-  write(run, key, record)
-  announce(run, key, record)
+  local final = settled(run, record, status, reason)
+  write(run, key, final)
+  announce(run, key, final)
   count(run, 'settled', 1)
   count(run, status, 1)
   if item then return settle_item(run, node, status) end
@@ -105,7 +116,7 @@ end
 -- Count an item for its map; the last one settles the map, the first bad one what requires all of them.
 function settle_item(run, node, status)
   local record = record_of(run, node)
-  local map = map_of(record)
+  local map = record.map
   map.settled = map.settled + 1
   if status ~= 'completed' then
     if not map.broken then later(run, node, status, 0, 'required') end
@@ -125,8 +136,7 @@ local function ready(run, key, record)
   local is_here = row[1] == 'inline' and takes_inline and #inline < INLINE and not run.paused
   if header.goes_on and (record.crashes > 0 or row[5] <= 1) then is_here = false end
   if is_fused or (is_here and (not run.canvas or canvas_field(run, key) == 'i')) then
-    record.status = 'ready'
-    write(run, key, record)
+    write(run, key, as_ready(record))
     inline[#inline + 1] = {run, key}
   else
     release(run, key, record, row)
@@ -146,45 +156,50 @@ local function edges_of(run, node, cursor)
   return cjson.decode(text), piece * most, following
 end
 
-local WIDE = 32 -- numbers of edges that are worth a look at all of them together
+local WIDE = 32 -- parts of edges that are worth a look at all of them together
+
+-- One upstream less is to be waited for; `mark`: what Celery cannot know of it.
+local function count_down(run, key, record, mark)
+  local left = record.left - 1
+  local other = turned(record, left > 0 and 'pending' or 'ready', 0)
+  if record.more == '' or mark == '!' then other.more = mark end
+  if left > 0 then
+    other.left = left
+    write(run, key, other)
+  else
+    ready(run, key, other)
+  end
+end
 
 -- Follow one entry of the todo list along the downstream edges; gives the cursor where the budget ended, if it did.
 local function follow(run, node, status, cursor, only_required)
   local downstream, first, following = edges_of(run, node, cursor)
-  local outcome = ''
+  local mark = ''
   if status == 'alone' then
-    status, outcome = 'completed', '~'
+    status, mark = 'completed', '~'
   elseif status ~= 'completed' then
-    outcome = run.canvas and '!' or ''
+    mark = run.canvas and '!' or ''
   end
+  local is_plain = status == 'completed' and mark == '' and not only_required
   if #downstream - (cursor - first) > WIDE then -- else it was read with what settled it
-    local wanted = {}
-    want(run, downstream, cursor - first + 1, wanted, {})
-    read_ahead(run, wanted)
+    read_along(run, {downstream, cursor - first + 1})
   end
   for position = cursor - first + 1, #downstream, 2 do
     if budget <= 0 then return first + position - 1 end
     budget = budget - 1
-    local key, required = digits(downstream[position]), downstream[position + 1] == 1
-    local record = record_of(run, key)
-    if not FINAL[record.status] then
-      if required and status ~= 'completed' then
+    local key, upstreams = downstream[position], downstream[position + 1] -- below 0: the edge is optional
+    local record = stored(run, key, math.abs(upstreams))
+    local just_waits = type(record) == 'number'
+    if just_waits and is_plain then
+      if record > 1 then write(run, key, record - 1) else ready(run, key, READY) end
+    elseif just_waits or not FINAL[record.status] then
+      if just_waits then record = waiting(record) end
+      if upstreams > 0 and status ~= 'completed' then
         stand_apart(run, key)
         settle(run, key, record, CASCADE[status], CASCADE[status])
       elseif not only_required then
         if status ~= 'completed' then stand_apart(run, key) end
-        if not record.left then
-          local left, mark = string.match(record.more, '^(%d+)(.?)$')
-          record.left, record.more = tonumber(left), mark
-        end
-        record.left = record.left - 1
-        if record.more == '' or outcome == '!' then record.more = outcome end
-        if record.left > 0 then
-          write(run, key, record)
-        else
-          record.left = nil
-          ready(run, key, record)
-        end
+        count_down(run, key, record, mark)
       end
     end
   end
@@ -210,7 +225,7 @@ local function follow_up(run, entry)
       call('HDEL', run.nodes, key)
       call('HDEL', run.values, key, 'i' .. key)
     end
-    run.records[key], run.texts[key] = nil, nil
+    run.records[key], run.texts[key], run.changed[key] = nil, nil, nil
     call('HDEL', run.base .. ':failures', key)
     call('HDEL', run.base, 'unknown:' .. key, 'lost:' .. key, 'doubt:' .. key)
     if run.letters == nil then run.letters = call('EXISTS', key_of('dead')) == 1 end
@@ -271,10 +286,9 @@ local function propagate(run)
   end
 end
 
--- Write the counters back, and end the run if nothing remains.
+-- Add to the counters, and end the run if nothing remains.
 local function flush(run)
   if not is_open(run) then return end
-  put(run)
   local left
   for name, by in pairs(run.counts) do
     local value = call('HINCRBY', run.base, name, by)

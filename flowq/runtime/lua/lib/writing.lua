@@ -4,12 +4,13 @@ local PAIRS = 500      -- of a command
 local EVENTS = 10000   -- entries that are kept of a run, about; one tells of all that a call did
 local made, ended = {}, {} -- leases
 
-local function write(run, key, record) run.changed[key] = record end
+local function write(run, key, record) run.records[key], run.changed[key] = record, true end
 
 local function keep(run, key, value)
   local outputs = run.outputs
   outputs[#outputs + 1] = key
   outputs[#outputs + 1] = value
+  run.given[key] = value
 end
 
 local function count(run, name, by) run.counts[name] = (run.counts[name] or 0) + by end
@@ -25,7 +26,8 @@ local function tell(run, line, worker)
 end
 
 local function announce(run, key, record)
-  tell(run, key .. ' ' .. record.status .. ' ' .. digits(record.attempt), record.worker)
+  if not record.told then record.told = ' ' .. record.status .. ' ' .. digits(record.attempt) end
+  tell(run, key .. record.told, record.worker)
 end
 
 -- The caller holds a claim from now on; and no longer.
@@ -41,27 +43,22 @@ local function in_pieces(command, key, parts)
 end
 
 local function text_of(record)
+  if type(record) == 'number' then return digits(record) end
+  if record.text then return record.text end
   local map, more = record.map, record.more
   if record.left then more = digits(record.left) .. more end
-  if map and map.total >= 0 then more = table.concat({map.total, map.opened, map.settled, map.broken or ''}, ',') end
-  local counts = digits(record.attempt) .. '|' .. digits(record.crashes) .. '|' .. digits(record.fence)
-  return record.status .. '|' .. counts .. '|' .. record.started .. '|' .. record.ended .. '|' .. record.worker .. '|' .. more
-end
-
-local function is_same(record, other)
-  return record.status == other.status and record.fence == other.fence and record.attempt == other.attempt and
-    record.crashes == other.crashes and record.started == other.started and record.ended == other.ended and
-    record.worker == other.worker and record.more == other.more and record.left == other.left and
-    not (record.map or other.map)
+  if map then more = table.concat({map.total, map.opened, map.settled, map.broken or ''}, ',') end
+  local text = table.concat({record.status, digits(record.attempt), digits(record.crashes), digits(record.fence),
+                             record.started, record.ended, record.worker, more}, '|')
+  if not map then record.text = text end -- else its counts may still change
+  return text
 end
 
 local function put(run)
-  local parts, last, text = {}, nil, nil
-  for key, record in pairs(run.changed) do
-    if not last or not is_same(record, last) then text = text_of(record) end
-    last = record
+  local parts, records = {}, run.records
+  for key in pairs(run.changed) do
     parts[#parts + 1] = key
-    parts[#parts + 1] = text
+    parts[#parts + 1] = text_of(records[key])
   end
   in_pieces('HSET', run.nodes, parts)
   in_pieces('HSET', run.values, run.outputs)
