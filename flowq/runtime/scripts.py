@@ -43,10 +43,20 @@ WAKE_S = 3.0
 """A wake-up that nobody has answered after so long is taken for lost, and sent again by the next sweep."""
 
 _FOLDER = files("flowq.runtime") / "lua"
-_LIBRARY = "\n".join(
-    (_FOLDER / "lib" / f"{part}.lua").read_text("utf-8")
-    for part in ("records", "writing", "delivery", "settling", "holders", "claims", "replies")
-)
+_PARTS = ("call", "records", "writing", "delivery", "settling", "holders", "claims", "replies")
+
+
+def _part(name: str) -> str:
+    """Give a part of the library, a function of its own: what its last line returns are locals of those after it.
+
+    Each function of one long text would look for what it uses among all that stands before it, at every call.
+    """
+    text = (_FOLDER / "lib" / f"{name}.lua").read_text("utf-8")
+    names = " ".join(text.rpartition("\nreturn ")[2].split())
+    return f"local {names} = (function()\n{text}end)()\n"
+
+
+_LIBRARY = "".join(map(_part, _PARTS))
 
 
 def text_of(source: str, library: str = _LIBRARY) -> str:

@@ -10,7 +10,7 @@ local function is_key(key)
   return string.match(key, '^%d+$') or (item and (item == '0' or string.match(item, '^[1-9]')))
 end
 
-is_claiming = true
+this.is_claiming = true
 local record = run and is_key(header.key) and record_of(run, header.key)
 if not record then return {claims, {}, 'gone', 0, 0, 0} end
 local held = run.held and 1 or 0

@@ -7,7 +7,7 @@
 -- `inline`: the caller can take inline nodes; without a token, it is no drain and takes nothing else. Replay: a fence
 -- holds once. Returns {claims, messages, positions of outcomes that no longer counted, unfinished runs}.
 although_full()
-takes_inline = header.inline
+this.takes_inline = header.inline
 local stale = {}
 local keys = {}
 for _, outcome in ipairs(header.outcomes) do

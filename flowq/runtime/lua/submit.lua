@@ -67,9 +67,9 @@ for _, id in ipairs(new) do
   local run = known_run(id, base, head)
   -- All sources of a canvas that is held at once: none of it may start on its own.
   for number = 1, tonumber(chunks) do
-    if budget > 0 or header.held then open_sources(run, number) else later(run, 'sources', number) end
+    if this.budget > 0 or header.held then open_sources(run, number) else later(run, 'sources', number) end
   end
-  budget = budget - RUN
+  this.budget = this.budget - RUN
   if run.todo then
     leave(run)
     call('ZADD', key_of('timers'), now, id .. ' todo 0')

@@ -91,33 +91,36 @@ local function is_alone(run, key)
   return record and (record.crashes > 0 or row_of(run, (split(key)))[5] <= 1)
 end
 
--- Of a list's entries, those that may be claimed together; the others go back to where they were.
-local function together(list, entries, batch)
-  local keys, of_run = {}, {}
+-- Claim a list's entries, as far as they may be claimed together; the others go back to where they were. Gives whether all
+-- did.
+local function claim_together(list, entries, batch)
+  local of, keys, of_run = {}, {}, {}
   for position = 1, #entries do
-    local id, key = string.match(entries[position], '^(%S+) (%S+)$')
-    local run = run_of(id)
-    keys[position] = {run, key}
+    local entry = entries[position]
+    local gap = string.find(entry, ' ', 1, true)
+    local run, key = run_of(string.sub(entry, 1, gap - 1)), string.sub(entry, gap + 1)
+    of[position], keys[position] = run or false, key
     if run then
       local its = of_run[run] or {}
       of_run[run], its[#its + 1] = its, key
     end
   end
-  for run, its in pairs(of_run) do
-    read_ahead(run, its)
-    read_inputs(run, its)
-  end
-  for position, entry in ipairs(keys) do
-    if batch and is_alone(entry[1], entry[2]) then
-      local last = (position > 1 or header.goes_on) and position - 1 or 1
-      for back = #entries, last + 1, -1 do
-        call('LPUSH', list, entries[back])
-        keys[back] = nil
-      end
-      break
+  if #entries > 1 then
+    for run, its in pairs(of_run) do
+      read_ahead(run, its)
+      read_inputs(run, its)
     end
   end
-  return keys
+  for position = 1, #entries do
+    local run, key = of[position], keys[position]
+    local last = #entries
+    if batch and is_alone(run, key) then last = (position > 1 or header.goes_on) and position - 1 or 1 end
+    if last >= position then claim(run, key) end
+    if last < #entries then
+      for back = #entries, last + 1, -1 do call('LPUSH', list, entries[back]) end
+      return last == 0
+    end
+  end
 end
 
 -- So much of a batch is not worth another worker's wake-up.
@@ -135,14 +138,9 @@ local function take(queue, lane, most)
   for _ = 1, math.ceil(BUDGET / most) do -- a cancelled run may have left more; then this drain ends, and another goes on
     local entries = call('LPOP', list, most - (claimed() - before))
     if not entries then return end
-    local found = (#entries > 1 or header.goes_on) and together(list, entries, batch) or {}
-    if #entries == 1 and not header.goes_on then
-      local id, key = string.match(entries[1], '^(%S+) (%S+)$')
-      found[1] = {run_of(id), key}
-    end
-    for _, entry in ipairs(found) do claim(entry[1], entry[2]) end
+    local went_back = claim_together(list, entries, batch)
     -- Whoever must be alone is looked for in one piece of the list, not in several; and is left to a later call.
-    if claimed() - before >= most or (batch and (claimed() > before or #found == 0)) then return end
+    if claimed() - before >= most or (batch and (claimed() > before or went_back)) then return end
   end
 end
 
@@ -151,8 +149,8 @@ end
 -- wake-up is missed.
 local function next_claims()
   local is_drain = header.token ~= ''
-  if not is_drain and #inline == 0 and not takes_inline then return end
-  is_claiming = true
+  if not is_drain and #inline == 0 and not this.takes_inline then return end
+  this.is_claiming = true
   push_all()
   for _, entry in ipairs(inline) do claim(entry[1], entry[2]) end
   if is_drain and #claims == 0 then take(header.queue, 'process', header.process) end
@@ -172,3 +170,5 @@ local function next_claims()
     call('ZADD', drains, now + header.lease_ms, header.token)
   end
 end
+
+return FIELDS, claims, ready_record, begin, hand, claim, next_claims

@@ -94,7 +94,7 @@ end
 -- Some of the nodes that a run begins with, as the plan's field "sources:<number>" lists them: [lane, queue, nodes].
 local function open_sources(run, number)
   local lane, queue, nodes = unpack(row_of(run, 'sources:' .. number))
-  budget = budget - math.ceil(#nodes / 5) -- cheaper than an edge
+  this.budget = this.budget - math.ceil(#nodes / 5) -- cheaper than an edge
   if run.paused then
     for _, node in ipairs(nodes) do set_aside(run, node) end
   elseif run.canvas then
@@ -185,3 +185,6 @@ local function wake_ups()
   end
   return wakes
 end
+
+return send, is_lost_after, watch, expect, canvas_field, queue_of, slots_of, set_aside, push_all, enqueue, stand_apart,
+  release, open_sources, is_lost, note_pick, start_held, wake_ups

@@ -59,3 +59,5 @@ local function take_all(holder, most, ends)
   if #leases < most then call('ZREM', key_of('holders'), holder) end
   return #leases
 end
+
+return TAKEN, keep_letter, doubt, crash, hand_back, take_away, take_all

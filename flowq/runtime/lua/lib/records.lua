@@ -1,5 +1,3 @@
--- What the scripts share; it stands before each of them. KEYS[1] is the prefix of all keys, ARGV[1] a JSON header.
---
 -- A run is these keys (see keys.py); all get a TTL when it ends:
 --   run:<id>            hash    status, plan, queue, canvas, held, paused, reopening (a retry's records are not all
 --                               in place), remaining, bad_sinks, fence, counters, input, names, times, reason (of an end
@@ -16,49 +14,20 @@
 --   run:<id>:aside      zset    ready nodes of a paused run, by when they became so
 --   run:<id>:due        zset    dispatched as a canvas: ready nodes by when their messages are taken for lost
 -- A node without a record is as it began: waiting for all its upstreams, or ready if it has none.
-local prefix, header = KEYS[1], cjson.decode(ARGV[1])
-local call, format = redis.call, string.format
-local clock = call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-
--- Lua takes longer to write a number than for most else: each is written once.
-local written = {}
-local function digits(number)
-  local text = written[number]
-  if not text then
-    text = format('%d', number)
-    written[number] = text
-  end
-  return text
-end
-local now_text = digits(now)
-
-local BUDGET = 500           -- edges that one call follows: each takes 6 to 9 microseconds
-local INLINE = 32            -- inline nodes that one call hands to its caller
-local budget = BUDGET
-
 local FINAL = {completed = true, failed = true, cancelled = true, skipped = true, upstream_failed = true}
 local OPEN = {pending = true, running = true}
 local CASCADE = {failed = 'upstream_failed', upstream_failed = 'upstream_failed', skipped = 'skipped',
                  cancelled = 'cancelled'}
-
-local runs, rows, touched, inline = {}, {}, {}, {}
 local decoded, parsed = {}, {} -- by their texts, which many nodes have in common: rows of a plan, records
-local takes_inline = false   -- the caller can run inline nodes itself
-local fused = {}             -- those that it has run already, after their only upstream
-local is_claiming = false    -- the reply begins with claims
-
-local function key_of(...) return table.concat({prefix, ...}, ':') end
-
-local function number_or(text, other) return tonumber(text) or other end
 
 -- What a call knows of a run; `head`: what run_of reads of it.
 local function known_run(id, base, head)
+  rows[head[2]] = rows[head[2]] or {}
   local run = {id = id, base = base, status = head[1], plan = head[2], queue = head[3], retention = tonumber(head[4]),
                canvas = head[5], held = head[6], paused = head[7], fence = number_or(head[8] or nil, 0),
                submitted = head[9], reopening = head[10], nodes = base .. ':nodes', values = base .. ':values',
                records = {}, texts = {}, given = {}, counts = {}, head = {}, changed = {}, outputs = {}, told = {},
-               begun = {}, ended = {}}
+               begun = {}, ended = {}, rows = rows[head[2]]}
   runs[id] = run
   return run
 end
@@ -94,27 +63,24 @@ end
 -- downstream, reads_endings, and if the downstreams are many, how many parts of them stand here and how many there are;
 -- nil if the plan has no such node.
 local function row_of(run, node)
-  local of_plan = rows[run.plan]
-  if not of_plan then
-    of_plan = {}
-    rows[run.plan] = of_plan
-  end
-  local row = of_plan[node]
+  local row = run.rows[node]
   if not row then
     local text = call('HGET', key_of('plan', run.plan), node)
     row = text and decode(text) or nil
-    of_plan[node] = row
+    run.rows[node] = row
   end
   return row
 end
 
 local node_of, item_of = {}, {}
 local function split(key)
-  if not node_of[key] then
-    local node, item = string.match(key, '^(%d+)%.?(%d*)$')
+  local node = node_of[key]
+  if not node then
+    local item
+    node, item = string.match(key, '^(%d+)%.?(%d*)$')
     node_of[key], item_of[key] = node, item ~= '' and item or nil
   end
-  return node_of[key], item_of[key]
+  return node, item_of[key]
 end
 
 -- A node as it stands: {status, attempt, crashes, fence, started, ended, worker, more}; `left` of a PENDING one: upstreams
@@ -201,8 +167,7 @@ end
 
 -- Read rows of the plan in one go.
 local function read_rows(run, some)
-  local of_plan, nodes, asked = rows[run.plan] or {}, {}, {}
-  rows[run.plan] = of_plan
+  local of_plan, nodes, asked = run.rows, {}, {}
   for position = 1, #some do
     local node = split(some[position])
     if node and not of_plan[node] and not asked[node] then nodes[#nodes + 1], asked[node] = node, true end
@@ -299,3 +264,6 @@ local function although_full() call('DEL', key_of('full')) end
 local function holds(record, fence)
   return record and record.status == 'running' and record.fence == fence and fence > 0
 end
+
+return FINAL, CASCADE, READY, known_run, run_of, is_open, is_live, decode, row_of, split, map_of, turned, as_ready, waiting,
+  stored, record_of, read_ahead, read_along, read_downstreams, read_inputs, lease_of, refresh, although_full, holds

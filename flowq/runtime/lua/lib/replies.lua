@@ -6,12 +6,11 @@ local caller, number = string.match(header.call, '^(.*)%.(%d+)$')
 
 -- What is kept of a reply: of its claims, by which they are found again.
 local function brief(reply)
-  if not is_claiming then return reply end
-  local kept, brief_of, id = {unpack(reply)}, {}, nil
+  if not this.is_claiming then return reply end
+  local kept, brief_of = {unpack(reply)}, {}
   for first = 1, #claims, FIELDS do
-    if claims[first] ~= 1 then id = claims[first] end
     local at = #brief_of
-    brief_of[at + 1], brief_of[at + 2], brief_of[at + 3] = id, claims[first + 1], claims[first + 4]
+    brief_of[at + 1], brief_of[at + 2], brief_of[at + 3] = claims[first], claims[first + 1], claims[first + 4]
   end
   kept[1] = brief_of
   return kept
@@ -19,9 +18,10 @@ end
 
 -- Give claims again, as far as they are still valid.
 local function hand_again(reply)
-  local given = reply[1]
+  local given, run = reply[1], nil
   for first = 1, #given, 3 do
-    local run, key = run_of(given[first]), given[first + 1]
+    if given[first] ~= 1 then run = run_of(given[first]) end -- else it is that of the claim before
+    local key = given[first + 1]
     local record = is_live(run) and record_of(run, key)
     if holds(record, given[first + 2]) then hand(run, key, record) end
   end
@@ -41,6 +41,8 @@ local function answered(answer)
   if last and tonumber(last) > tonumber(number) then return false end
   local reply = answer()
   put_all()
-  call('SET', key, number .. ' ' .. (is_claiming and 1 or 0) .. cmsgpack.pack(brief(reply)), 'PX', KEPT_MS)
+  call('SET', key, number .. ' ' .. (this.is_claiming and 1 or 0) .. cmsgpack.pack(brief(reply)), 'PX', KEPT_MS)
   return reply
 end
+
+return answered

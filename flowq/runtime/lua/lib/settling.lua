@@ -133,7 +133,7 @@ end
 local function ready(run, key, record)
   local row = row_of(run, key)
   local is_fused = fused[run.id .. ' ' .. key]
-  local is_here = row[1] == 'inline' and takes_inline and #inline < INLINE and not run.paused
+  local is_here = row[1] == 'inline' and this.takes_inline and #inline < INLINE and not run.paused
   if header.goes_on and (record.crashes > 0 or row[5] <= 1) then is_here = false end
   if is_fused or (is_here and (not run.canvas or canvas_field(run, key) == 'i')) then
     write(run, key, as_ready(record))
@@ -185,8 +185,8 @@ local function follow(run, node, status, cursor, only_required)
     read_along(run, {downstream, cursor - first + 1})
   end
   for position = cursor - first + 1, #downstream, 2 do
-    if budget <= 0 then return first + position - 1 end
-    budget = budget - 1
+    if this.budget <= 0 then return first + position - 1 end
+    this.budget = this.budget - 1
     local key, upstreams = downstream[position], downstream[position + 1] -- below 0: the edge is optional
     local record = stored(run, key, math.abs(upstreams))
     local just_waits = type(record) == 'number'
@@ -209,7 +209,7 @@ end
 -- What else stands on the todo list: nodes that a run begins with, and what a retry makes anew.
 local function follow_up(run, entry)
   local what, key, record = string.match(entry, '^(%l+) (%S+) ?(.*)$')
-  budget = budget - 1
+  this.budget = this.budget - 1
   if what == 'sources' then
     open_sources(run, key)
   elseif what == 'ready' then -- these come last
@@ -217,7 +217,7 @@ local function follow_up(run, entry)
     run.reopening = false
     enqueue(run, key, record_of(run, key), row_of(run, (split(key))))
   else
-    budget = budget - 1 -- as much as two edges
+    this.budget = this.budget - 1 -- as much as two edges
     if what == 'put' then
       call('HSET', run.nodes, key, record)
       call('HDEL', run.values, key)
@@ -236,21 +236,21 @@ end
 -- Have the nodes that were set aside while the run was paused delivered, within the budget.
 local function bring_back(run)
   local aside = run.base .. ':aside'
-  local keys = budget > 0 and call('ZPOPMIN', aside, budget) or {}
+  local keys = this.budget > 0 and call('ZPOPMIN', aside, this.budget) or {}
   for position = 1, #keys, 2 do
     local record = record_of(run, keys[position])
     if record and record.status == 'ready' then
       enqueue(run, keys[position], record, row_of(run, (split(keys[position]))))
     end
   end
-  budget = budget - #keys / 2
+  this.budget = this.budget - #keys / 2
   run.back = call('EXISTS', aside) == 1
 end
 
 -- Work off the run's consequences within the budget. What is left stays on the todo list, with a timer that has the
 -- sweep go on with it should the caller die now.
 local function propagate(run)
-  while run.todo and budget > 0 do
+  while run.todo and this.budget > 0 do
     local entry = next_todo(run)
     if not entry then
       run.todo = false
@@ -307,3 +307,5 @@ local function flush_all()
   end
   put_all()
 end
+
+return finish, later, leave, settle, propagate, flush_all

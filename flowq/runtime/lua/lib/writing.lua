@@ -83,3 +83,5 @@ local function put_all()
   in_pieces('ZADD', held, made)
   made, ended = {}, {}
 end
+
+return write, keep, count, set, tell, announce, take_hold, let_go, in_pieces, put, put_all
