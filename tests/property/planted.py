@@ -28,12 +28,12 @@ SCRIPTS = {
     "nobody's fence is valid": Bug("lib", "record.fence == fence and fence > 0", "record.fence == fence"),
     "a settled attempt keeps its lease": Bug("settle", "let_go(outcome", "tostring(outcome"),
     "a settled node is settled again": Bug(
-        "lib", "if not FINAL[record.status] then\n      if req", "if true then\n      if req"
+        "lib", "elseif just_waits or not FINAL[record.status] then", "else"
     ),
     "a failed sink does not count": Bug("lib", "count(run, 'bad_sinks', 1)", "count(run, 'bad_sinks', 0)"),
     "a skip fails what follows": Bug("lib", "skipped = 'skipped',", "skipped = 'upstream_failed',"),
-    "an optional upstream is required": Bug("lib", "downstream[position + 1] == 1", "true"),
-    "a required upstream is optional": Bug("lib", "downstream[position + 1] == 1", "false"),
+    "an optional upstream is required": Bug("lib", "if upstreams > 0 and status ~=", "if status ~="),
+    "a required upstream is optional": Bug("lib", "if upstreams > 0 and status ~=", "if false and status ~="),
     "a key lives for ever": Bug("lib", "':values', ':failures', ':events'}) do", "':values', ':events'}) do"),
     "consequences outlive their run": Bug("lib", "({':todo', ':due', ':aside'})", "({':due', ':aside'})"),
     "a plan lives for ever": Bug("lib", "'runs', -1) <= 0 then", "'runs', -1) < 0 then"),
@@ -50,14 +50,26 @@ SCRIPTS = {
     ),
     "a timeout is forgotten": Bug("settle", "outcome.timed_out and 'timed_out' or 'failed'", "'failed'"),
     "a mended failure is kept": Bug("settle", "if record.attempt > 1 then", "if false then"),
-    "a value is lost": Bug("settle", "if outcome.value then", "if outcome.value and outcome.value > 2 then"),
+    "a value is lost": Bug("settle", "if value then keep", "if value and value > 2 then keep"),
+    "of values, all are the first one": Bug("settle", "outcome.value + number - 1)", "outcome.value)"),
     "a repeated call is carried out again": Bug("lib", "if last == number then", "if false then"),
     "a repeated claim gives what is lost": Bug(
         "lib", "if holds(record, given[first + 2]) then hand", "if record then hand"
     ),
     "a claim is of the run before": Bug("lib", "= run == handed, #claims", "= handed ~= nil, #claims"),
-    "two records are written as one": Bug("lib", " and record.left == other.left and", " and"),
-    "an upstream's value is another's": Bug("lib", "values[position] = run.given[name]", "values[1] = run.given[name]"),
+    "all that begin are taken for one": Bug("lib", "local begun = run.begun[record]", "local _, begun = next(run.begun)"),
+    "all that end are taken for one": Bug(
+        "lib", "if not ended[record] then", "record = next(ended) or record\n  if not ended[record] then"
+    ),
+    "all maps are taken for one": Bug(
+        "lib", "local total, opened, settled, broken =", "parsed[text] = record\n  local total, opened, settled, broken ="
+    ),
+    "it is ready before its last upstream": Bug("lib", "if record > 1 then write", "if record > 2 then write"),
+    "an upstream's value is another's": Bug(
+        "lib", "values[position] = run.given[upstream]", "values[1] = run.given[upstream]"
+    ),
+    "a value is handed on before it is there": Bug("lib", "  run.given[key] = value\n", ""),
+    "how an upstream ended is not known yet": Bug("lib", "put(run) -- how they", "-- how they"),
     "a fence is drawn from the store alone": Bug("lib", ", clock[1] * 1000000 + clock[2] - run.submitted * 1000)", ")"),
     "a repeated claim gives nothing": Bug("lib", "is_claiming and 1 or 0", "0 and 0"),
     "threads share their last reply": Bug("lib", "key_of('said', caller)", "key_of('said', header.holder)"),
@@ -73,13 +85,13 @@ SCRIPTS = {
     "a failed item is noticed late": Bug("lib", "if not map.broken then later", "if false then later"),
     "a retried map forgets its items": Bug(
         "settle",
-        "record.status, record.fence = 'pending', 0",
-        "record.status, record.fence, record.more = 'pending', 0, ''",
+        "local pending = turned(record, 'pending', 0)",
+        "local pending = turned(record, 'pending', 0)\n      pending.map, pending.more = nil, ''",
     ),
-    "a failed map's items go on": Bug("lib", "if FINAL[map.status] and not FINAL[record.status] then", "if false then"),
+    "a failed map's items go on": Bug("lib", "if map and FINAL[map.status] and", "if false and"),
     "a map completes by a word": Bug("settle", "valid = false --", "valid = true --"),
     "items are opened twice": Bug("extend", "for first = 2 + map.opened - header.offset,", "for first = 2,"),
-    "items are left out": Bug("extend", "if header.offset > map.opened then return {0, {}} end", ""),
+    "items are left out": Bug("extend", "if header.offset > map_of(record).opened then return {0, {}} end", ""),
     "any node opens items": Bug("extend", "row[6] == 0 or", ""),
     "a continuation begins anew": Bug("lib", "status, stopped, only)", "status, 0, only)"),
     "a continuation forgets its kind": Bug("lib", "status, stopped, only)", "status, stopped)"),
@@ -97,9 +109,6 @@ SCRIPTS = {
     ),
     "while others run, who may end the process is handed out": Bug(
         "lib", "(position > 1 or header.goes_on) and", "position > 1 and"
-    ),
-    "while others run, one that may end the process is handed out": Bug(
-        "lib", "if #entries == 1 and not header.goes_on then", "if #entries == 1 then"
     ),
     "while others run, an inline node that may end the process is handed out": Bug(
         "lib", "if header.goes_on and (record.crashes", "if false and (record.crashes"
@@ -133,7 +142,7 @@ SCRIPTS = {
 }
 
 CONTROL = {
-    "a paused run begins": Bug("lib", "if run.paused then return set_aside(run, key) end\n  begin", "begin"),
+    "a paused run begins": Bug("lib", "if run.paused then return set_aside(run, key) end\n  hand", "hand"),
     "a paused run is told to go on": Bug("resume", "call('HDEL', run.base, 'paused')", ""),
     "resuming forgets what was kept": Bug("resume", "run.paused, run.back = false, true", "run.paused = false"),
     "resuming forgets the rest": Bug("lib", "run.back = call('EXISTS', aside) == 1", "run.back = false"),

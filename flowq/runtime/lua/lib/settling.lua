@@ -305,7 +305,6 @@ local function flush_all()
   for _, run in pairs(runs) do
     if run then flush(run) end
   end
-  put_all()
 end
 
 return finish, later, leave, settle, propagate, flush_all
