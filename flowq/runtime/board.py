@@ -38,7 +38,8 @@ _HOLDER, _BUSY, _ASKED, _LEAVING, _MAIN, _THREAD, _DRAIN = 0, 16, 17, 24, 32, 32
 _SEAT = 1024
 _SEQUENCE = struct.Struct("<I")
 _ATTEMPT = struct.Struct("<IHxxdd256s")  # sequence, the text's length, deadline, stopped, text
-_DEADLINE, _STOPPED = 8, 16  # in the record
+_LENGTH = struct.Struct("<H")
+_LENGTH_AT, _DEADLINE, _STOPPED = 4, 8, 16  # in the record
 _TEXT = struct.Struct("<IHxx400s")
 
 
@@ -178,8 +179,8 @@ class Seat:
         _TIME.pack_into(self._memory, self._start + _MAIN + _STOPPED, now)
 
     def finish(self) -> None:
-        """The main thread runs nothing any more."""
-        self._write_attempt(_MAIN, "", 0.0)
+        """The main thread runs nothing any more. Said by a single number, as every attempt says it."""
+        _LENGTH.pack_into(self._memory, self._start + _MAIN + _LENGTH_AT, 0)
 
     def begin_thread(self, lease: str, deadline: float) -> None:
         """Say which attempt of the other threads has the least time left; an empty lease: none has a limit."""

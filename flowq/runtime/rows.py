@@ -70,7 +70,7 @@ class PlanRows:
 def rows_of(plan: Plan) -> PlanRows:
     """Give the rows of a plan, and the nodes that a run of it begins with.
 
-    A row: [lane, queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream, reads_endings].
+    A row: [lane (none: process), queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream, reads_endings].
     ``inputs`` are the upstreams that a claim brings along, with how they ended if one of them may be missing
     (``reads_endings``). ``downstream`` is flat: node, how many upstreams it has (below 0 if it can do without this one),
     node, … If these are many, the row ends with how many parts stand in it and how many there are; the others follow in
@@ -92,7 +92,7 @@ def rows_of(plan: Plan) -> PlanRows:
         most = 2 * EDGES_PER_FIELD
         pieces = [downstream[first : first + most] for first in range(0, len(downstream), most)]
         row: list[Any] = [
-            node.placement.value,
+            "" if node.placement is FlowType.PROCESS else node.placement.value,
             node.queue,
             len(node.edges),
             node.retry.max_attempts,

@@ -1,9 +1,9 @@
 -- settle: worker token queue process thread busy batch listens_ms goes_on inline outcomes
 -- Record the outcomes of attempts, release what they decide, and give the drain its next nodes (as claim does).
 -- An outcome: {run, keys, fence, kind, value, failure, retry, delay_ms, timed_out, fused, alone, returns}, without those
--- that say nothing; `value` is the position in ARGV. Nodes that came to the same stand in one, with their values one
--- after the other. In a canvas, `alone`: its message stood outside of its segment;
--- `returns`: for a retry, that its message comes again by itself; `kept`: the name of a large value beside the run.
+-- that say nothing. Nodes that came to the same stand in one; `value` is the position in ARGV of the first one's, and the
+-- others follow. In a canvas, `alone`: its message stood outside of its segment; `returns`: for a retry, that its message
+-- comes again by itself. `kept`: the name of a large value beside the run.
 -- `inline`: the caller can take inline nodes; without a token, it is no drain and takes nothing else. Replay: a fence
 -- holds once. Returns {claims, messages, positions of outcomes that no longer counted, unfinished runs}.
 although_full()
