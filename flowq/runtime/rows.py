@@ -70,11 +70,11 @@ class PlanRows:
 def rows_of(plan: Plan) -> PlanRows:
     """Give the rows of a plan, and the nodes that a run of it begins with.
 
-    A row: [lane (none: process), queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream, reads_endings].
-    ``inputs`` are the upstreams that a claim brings along, with how they ended if one of them may be missing
-    (``reads_endings``). ``downstream`` is flat: node, how many upstreams it has (below 0 if it can do without this one),
-    node, … If these are many, the row ends with how many parts stand in it and how many there are; the others follow in
-    the fields ``downstream:<node>:<piece>``. Nodes are texts, as the scripts compare them with others.
+    A row: [lane (none: process), queue, upstreams, max_attempts, max_crashes, is_map, reads_input, inputs, downstream,
+    reads_endings]. ``inputs`` are the upstreams that a claim brings along, with how they ended if one of them may be
+    missing (``reads_endings``). ``downstream`` is flat: node, how many upstreams it has (below 0 if it can do without
+    this one), node, … If these are many, the row ends with how many parts stand in it and how many there are; the
+    others follow in the fields ``downstream:<node>:<piece>``. Nodes are texts, as the scripts compare them with others.
     """
     document = compress(plan.document.encode())
     fields: list[tuple[str, str | bytes]] = [

@@ -109,8 +109,8 @@ def outcome_entry(run: str, key: str, fence: int, kind: str, **how: Any) -> Outc
 
 
 def lean(outcomes: Sequence[OutcomeEntry]) -> list[dict[str, Any]]:
-    """Give outcomes as ``settle`` reads them: without what says nothing, and as one where only the node and its value are
-    others than before."""
+    """Give outcomes as ``settle`` reads them: without what says nothing, and those as one that differ in nothing
+    but the node and its value."""
     entries: list[dict[str, Any]] = []
     before, expected = None, 0
     for outcome in outcomes:
@@ -209,8 +209,7 @@ class Scripts:
         goes_on: bool = False,
     ) -> Next:
         """Record outcomes and take the next nodes; who is no drain (no token) gets inline nodes at most."""
-        outcomes = lean(outcomes)
-        return next_of(self._run("settle", locals(), values))
+        return next_of(self._run("settle", locals() | {"outcomes": lean(outcomes)}, values))
 
     def extend(
         self, *, run: str, key: str, fence: int, offset: int, total: int, values: Sequence[bytes]

@@ -27,9 +27,7 @@ SCRIPTS = {
     "a fence is not checked": Bug("lib", "record.fence == fence and fence > 0", "true"),
     "nobody's fence is valid": Bug("lib", "record.fence == fence and fence > 0", "record.fence == fence"),
     "a settled attempt keeps its lease": Bug("settle", "let_go(outcome", "tostring(outcome"),
-    "a settled node is settled again": Bug(
-        "lib", "elseif just_waits or not FINAL[record.status] then", "else"
-    ),
+    "a settled node is settled again": Bug("lib", "elseif just_waits or not FINAL[record.status] then", "else"),
     "a failed sink does not count": Bug("lib", "count(run, 'bad_sinks', 1)", "count(run, 'bad_sinks', 0)"),
     "a skip fails what follows": Bug("lib", "skipped = 'skipped',", "skipped = 'upstream_failed',"),
     "an optional upstream is required": Bug("lib", "if upstreams > 0 and status ~=", "if status ~="),
@@ -57,12 +55,16 @@ SCRIPTS = {
         "lib", "if holds(record, given[first + 2]) then hand", "if record then hand"
     ),
     "a claim is of the run before": Bug("lib", "= run == handed, #claims", "= handed ~= nil, #claims"),
-    "all that begin are taken for one": Bug("lib", "local begun = run.begun[record]", "local _, begun = next(run.begun)"),
+    "all that begin are taken for one": Bug(
+        "lib", "local begun = run.begun[record]", "local _, begun = next(run.begun)"
+    ),
     "all that end are taken for one": Bug(
         "lib", "if not ended[record] then", "record = next(ended) or record\n  if not ended[record] then"
     ),
     "all maps are taken for one": Bug(
-        "lib", "local total, opened, settled, broken =", "parsed[text] = record\n  local total, opened, settled, broken ="
+        "lib",
+        "local total, opened, settled, broken =",
+        "parsed[text] = record\n  local total, opened, settled, broken =",
     ),
     "it is ready before its last upstream": Bug("lib", "if record > 1 then write", "if record > 2 then write"),
     "an upstream's value is another's": Bug(
