@@ -24,8 +24,8 @@ BATCH_S = 0.004
 """Short claims are run one after the other for about so long, and what came of them is stored in one call: what follows
 from the first of them waits for that."""
 
-MOST = 64
-"""Claims of a batch: more of them would hardly cost less."""
+MOST = 128
+"""Claims of a batch: more of them would hardly cost less, and hold the store up for longer than some milliseconds."""
 
 AGAIN_S = 0.5
 """The pause before a call on a store that is away is made again. The connection's own retries have waited already,
