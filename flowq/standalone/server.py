@@ -162,9 +162,9 @@ class EmbeddedServer:
             *("--save", ""),
             *("--appendonly", "yes" if self._appendonly else "no"),
             *("--appendfsync", "everysec"),
-            # A run's values would lie in one long string, and each look-up go through half of it. (The name that all
-            # servers know.)
-            *("--hash-max-ziplist-entries", "64"),
+            # The values of some hundred nodes would lie in one long string, and each look-up go through half of it.
+            # (The name that all servers know.)
+            *("--hash-max-ziplist-entries", "128"),
             *("--maxmemory-policy", "noeviction"),  # evicting the state of a run would be losing it
             *("--dir", str(self.directory)),
         ]
