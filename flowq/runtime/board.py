@@ -179,7 +179,7 @@ class Seat:
         _TIME.pack_into(self._memory, self._start + _MAIN + _STOPPED, now)
 
     def finish(self) -> None:
-        """The main thread runs nothing any more. Said by a single number, as every attempt says it."""
+        """The main thread runs nothing any more. An empty text is one number to write: every attempt ends so."""
         _LENGTH.pack_into(self._memory, self._start + _MAIN + _LENGTH_AT, 0)
 
     def begin_thread(self, lease: str, deadline: float) -> None:

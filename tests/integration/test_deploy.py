@@ -21,6 +21,7 @@ import pytest
 import redis
 import yaml
 
+from flowq.standalone import EmbeddedServer
 from flowq.standalone.binary import find_server_binary
 from flowq.standalone.process import GuardedProcess
 
@@ -98,6 +99,13 @@ def test_redis_keeps_everything_and_asks_for_a_password(services: dict[str, Any]
     command = services["redis"]["command"]
     assert command[command.index("--requirepass") + 1] == PASSWORDS["FLOWQ_REDIS_PASSWORD"]
     assert "ports" not in services["redis"]
+
+
+def test_redis_looks_values_up_as_the_embedded_server_does():
+    (line,) = [line for line in (ROOT / "deploy" / "redis.conf").read_text().splitlines() if "listpack" in line]
+    with EmbeddedServer(appendonly=False) as server, redis.Redis.from_url(server.redis_url) as client:
+        name, entries = line.split()
+        assert client.config_get(name)[name] == entries
 
 
 def test_the_worker_scales(services: dict[str, Any]):
