@@ -8,6 +8,7 @@ from typing import Any
 import redis
 
 from flowq.core.errors import StoreUnavailableError
+from flowq.runtime.library import is_absent
 from flowq.runtime.replies import Next, next_of
 from flowq.runtime.scripts import Scripts, lean, refused
 
@@ -19,22 +20,21 @@ class PostedSettle:
     """
 
     def __init__(self, scripts: Scripts, given: dict[str, Any]) -> None:
-        self._scripts, script = scripts, scripts._loaded["settle"]
+        self._scripts, installed = scripts, scripts._installed
         header = scripts._header(
             "settle", given | {"outcomes": lean(given["outcomes"])}, scripts._next_call(is_posted=True)
         )
         self._args = [header, *given["values"]]
-        client: Any = script.registered_client
-        self._sent = client.post("EVALSHA", script.sha, 1, scripts._prefix, *self._args)
+        self._sent = installed.client.post(*installed.command("settle"), 1, scripts._prefix, *self._args)
 
     def reply(self) -> Next:
         """Wait for what it gives; raises what ``settle`` raises."""
         try:
             reply = self._sent.reply()
-        except (StoreUnavailableError, redis.exceptions.NoScriptError):
+        except (StoreUnavailableError, redis.RedisError) as error:
+            if isinstance(error, redis.RedisError) and not is_absent(error):
+                raise refused("settle", error) from error
             reply = self._scripts._call("settle", self._args)
-        except redis.RedisError as error:
-            raise refused("settle", error) from error
         return next_of(reply)
 
     def close(self) -> None:

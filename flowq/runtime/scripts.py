@@ -14,7 +14,6 @@ import inspect
 import os
 import time
 from collections.abc import Mapping, Sequence
-from copy import copy
 from importlib.resources import files
 from typing import Any, NotRequired, TypedDict, cast
 
@@ -24,6 +23,7 @@ from pydantic_core import to_json
 from flowq.core.config import Settings
 from flowq.core.errors import StateError, StoreUnavailableError
 from flowq.runtime.callers import Callers
+from flowq.runtime.library import Installed, Library
 from flowq.runtime.replies import (
     Changed,
     Message,
@@ -47,21 +47,17 @@ _PARTS = ("call", "records", "writing", "delivery", "settling", "holders", "clai
 
 
 def _part(name: str) -> str:
-    """Give a part of the library, a function of its own: what its last line returns are locals of those after it.
+    """Give a part of what the scripts share, a function of its own: what its last line returns are locals of the next
+    ones. (But for the first part, whose locals each call sets anew.)
 
-    Each function of one long text would look for what it uses among all that stands before it, at every call.
+    Each function of one long text would look for what it uses among all that stands before it when it is made.
     """
     text = (_FOLDER / "lib" / f"{name}.lua").read_text("utf-8")
-    names = " ".join(text.rpartition("\nreturn ")[2].split())
-    return f"local {names} = (function()\n{text}end)()\n"
+    _, is_closed, names = text.rpartition("\nreturn ")
+    return f"local {' '.join(names.split())} = (function()\n{text}end)()\n" if is_closed else text
 
 
-_LIBRARY = "".join(map(_part, _PARTS))
-
-
-def text_of(source: str, library: str = _LIBRARY) -> str:
-    """Give a script as it is sent: with what it shares with the others, and remembering what it replies."""
-    return f"{library}\nreturn answered(function()\n{source}\nend)"
+_SHARED = "".join(map(_part, _PARTS))
 
 
 class OutcomeEntry(TypedDict):
@@ -131,7 +127,7 @@ class Scripts:
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._settings = settings
         self._prefix = settings.prefix
-        self._loaded = {name: _script_for(client, name) for name in _SOURCES}
+        self._installed = Installed(client, LIBRARY)
         self._pid, self._callers = os.getpid(), Callers()
         self.unanswered = float("-inf")
         """When the last call was given up without a reply, by ``time.monotonic()``: what it did is not known."""
@@ -299,7 +295,7 @@ class Scripts:
 
     def _call(self, name: str, args: Sequence[bytes | str]) -> Any:
         try:
-            return self._loaded[name](keys=[self._prefix], args=args)
+            return self._installed.call(name, [self._prefix], args)
         except StoreUnavailableError:
             self.unanswered = time.monotonic()
             raise
@@ -316,18 +312,6 @@ class Scripts:
         header |= self._settings_ms | {"call": f"{self.holder}.{call}", "holder": self.holder}
         header["wake_ms"] = int(WAKE_S * 1000)
         return to_json(header)
-
-
-_PREPARED: dict[str, Any] = {}
-
-
-def _script_for(client: redis.Redis, name: str) -> Any:
-    """Give a script for this client. It is hashed once, and not in every pool child anew."""
-    if name not in _PREPARED:
-        _PREPARED[name] = client.register_script(text_of(_SOURCES[name]))
-    script = copy(_PREPARED[name])
-    script.registered_client = client
-    return script
 
 
 def refused(name: str, error: redis.RedisError) -> StateError:
@@ -353,7 +337,10 @@ def _check(stubs: type) -> None:
 
 
 _SOURCES = {
-    file.name.removesuffix(".lua"): file.read_text("utf-8") for file in _FOLDER.iterdir() if file.name.endswith(".lua")
+    file.name.removesuffix(".lua"): file.read_text("utf-8")
+    for file in sorted(_FOLDER.iterdir(), key=str)
+    if file.name.endswith(".lua")
 }
 _HEADERS = {name: _header_of(name, source) for name, source in _SOURCES.items()}
 _check(Scripts)
+LIBRARY = Library(_SHARED, _SOURCES)

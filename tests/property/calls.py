@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 from unittest.mock import patch
 
@@ -12,6 +13,7 @@ import redis
 from flowq.core.config import Settings
 from flowq.runtime import scripts as production
 from flowq.runtime.keys import Keys
+from flowq.runtime.library import Installed, Library
 from flowq.runtime.scripts import Scripts
 
 DEAD = "dead"
@@ -44,7 +46,7 @@ class Calls:
         self.settings = Settings(prefix=f"t{next(_prefixes)}", queue="main", lease_s=LONG_S)
         self.keys = Keys(self.settings.prefix)
         self._scripts = Scripts(client, self.settings)
-        self._scripts._loaded = load(client, changes or {})
+        self._scripts._installed = load(client, changes or {})
         self.holder = self._scripts.holder
         """The process that calls now."""
         self._numbers = itertools.count()
@@ -83,14 +85,34 @@ class Calls:
             self.client.unlink(key)
 
 
-def load(client: redis.Redis, changes: Changes) -> dict[str, Any]:
+def load(client: redis.Redis, changes: Changes) -> Installed:
     """Give the scripts with pieces of their text changed; a piece that is not there exactly once is an error."""
     assert changes.keys() <= production._SOURCES.keys() | {"lib"}, changes.keys()
-    library = changed(production._LIBRARY, changes.get("lib", ()))
-    return {
-        name: client.register_script(production.text_of(changed(source, changes.get(name, ())), library))
-        for name, source in production._SOURCES.items()
-    }
+    shared = changed(production.LIBRARY.shared, changes.get("lib", ()))
+    sources = {name: changed(source, changes.get(name, ())) for name, source in production._SOURCES.items()}
+    return Installed(client, Library(shared, sources))
+
+
+def put_ready(client: redis.Redis, library: Library) -> None:
+    """Give a server a library before it is called for: else the first call does nothing but find it absent."""
+    try:
+        Installed(client, library).load()
+    except redis.ResponseError:  # it keeps no functions
+        for name in library.sources:
+            client.script_load(library.script(name))
+
+
+def forget(client: redis.Redis) -> None:
+    """Have a server forget all scripts and functions."""
+    client.script_flush()
+    with suppress(redis.ResponseError):  # it keeps no functions
+        client.execute_command("FUNCTION", "FLUSH")
+
+
+def called(client: redis.Redis) -> int:
+    """How many scripts a server was asked for so far, in either way."""
+    stats: Any = client.info("commandstats")
+    return sum(stats[name]["calls"] for name in ("cmdstat_fcall", "cmdstat_evalsha") if name in stats)
 
 
 def changed(text: str, pieces: Sequence[tuple[str, str]]) -> str:

@@ -54,7 +54,7 @@ SCRIPTS = {
     "a repeated claim gives what is lost": Bug(
         "lib", "if holds(record, given[first + 2]) then hand", "if record then hand"
     ),
-    "a claim is of the run before": Bug("lib", "= run == handed, #claims", "= handed ~= nil, #claims"),
+    "a claim is of the run before": Bug("lib", "= run == this.handed, #claims", "= this.handed ~= nil, #claims"),
     "all that begin are taken for one": Bug(
         "lib", "local begun = run.begun[record]", "local _, begun = next(run.begun)"
     ),

@@ -1,6 +1,5 @@
 -- advance: run
 -- Go on with consequences that were too many for the call that caused them. Returns {1 if some are left, wake-ups}.
-although_full()
 local run = run_of(header.run)
 if not is_open(run) then return {0, {}} end
 run.todo, run.back = true, true

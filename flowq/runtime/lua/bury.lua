@@ -3,7 +3,6 @@
 -- as a crash of what they ran; else their claims are handed back. `running` ("run key fence" and the key of a node that
 -- was fused to it): the main thread was at this, so it is no crash of the others, but for those of other threads. What is
 -- too much for one call is left to the sweep: a score below 0 has it hand back, too. Returns messages.
-although_full()
 for _, entry in ipairs(header.tokens) do
   local queue, token = string.match(entry, '^(%S+) (%S+)$')
   call('ZREM', key_of('queue', queue, 'drains'), token)

@@ -14,13 +14,13 @@ end
 local map = record.map
 local queue = queue_of(run, row)
 local list = key_of('queue', queue, row[1] == 'thread' and 'thread' or 'process')
-local last = math.min(#ARGV, 1 + map.total - header.offset)
+local last = math.min(#args, 1 + map.total - header.offset)
 for first = 2 + map.opened - header.offset, last, 500 do
   local values, entries = {}, {}
   for position = first, math.min(first + 499, last) do
     local key = header.key .. '.' .. (header.offset + position - 2)
     values[#values + 1] = 'i' .. key
-    values[#values + 1] = ARGV[position]
+    values[#values + 1] = args[position]
     entries[#entries + 1] = run.id .. ' ' .. key
     if run.paused then
       set_aside(run, key)

@@ -1,7 +1,6 @@
 -- pause: run
 -- Have nothing more of a run begin. What runs goes on, and is recorded; what is ready is set aside. Returns the run's
 -- status, or false if there is no such run.
-although_full()
 local run = run_of(header.run)
 if not run then return false end
 if is_open(run) and not run.paused then

@@ -1,6 +1,5 @@
 -- register: worker queues slots
 -- Say that a worker is there, with so many slots for each of its queues (0: it leaves). Returns wake-ups for what waits.
-although_full()
 for _, queue in ipairs(header.queues) do
   local slots = key_of('queue', queue, 'slots')
   if header.slots > 0 then

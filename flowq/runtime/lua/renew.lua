@@ -4,7 +4,6 @@
 -- the first time, which leaves it with a score below 0: a call that was held up does not name what was claimed since.)
 -- Returns {positions of leases that are lost, messages}: taken away, settled, or of a run that was cancelled or a map that
 -- failed.
-although_full()
 local lost, held, own = {}, {}, key_of('leases', header.holder)
 refresh()
 for position, lease in ipairs(header.leases) do

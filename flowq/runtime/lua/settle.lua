@@ -6,7 +6,6 @@
 -- comes again by itself. `kept`: the name of a large value beside the run.
 -- `inline`: the caller can take inline nodes; without a token, it is no drain and takes nothing else. Replay: a fence
 -- holds once. Returns {claims, messages, positions of outcomes that no longer counted, unfinished runs}.
-although_full()
 this.takes_inline = header.inline
 local stale = {}
 local keys = {}
@@ -32,7 +31,7 @@ local function fuse(run, key)
     if entry[1] == run and entry[2] == key then
       table.remove(inline, position)
       local record = ready_record(run, key)
-      return record and begin(run, key, record)
+      return record and begin_node(run, key, record)
     end
   end
 end
@@ -49,7 +48,7 @@ local function ended_as(run, key, record, outcome, value)
   if outcome.kept and call('HEXISTS', key_of('values', run.id), outcome.kept) == 0 then
     hand_back(run, key, record) -- the server was away since, and has lost it
   elseif outcome.kind == 'completed' then
-    if value then keep(run, key, ARGV[value]) end
+    if value then keep(run, key, args[value]) end
     if record.attempt > 1 then call('HDEL', run.base .. ':failures', key) end
     settle(run, key, record, 'completed', nil, outcome.alone)
   elseif outcome.kind == 'skipped' then

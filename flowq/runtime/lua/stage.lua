@@ -3,8 +3,8 @@
 -- puts them in place. ARGV: header, entries… Replay: those that are there stay. Returns 1 if they are there now.
 local length = call('LLEN', header.staged)
 if length == header.offset then
-  call('RPUSH', header.staged, unpack(ARGV, 2))
+  call('RPUSH', header.staged, unpack(args, 2))
   call('PEXPIRE', header.staged, 600000)
-  length = length + #ARGV - 1
+  length = length + #args - 1
 end
-return length == header.offset + #ARGV - 1 and 1 or 0
+return length == header.offset + #args - 1 and 1 or 0

@@ -26,7 +26,7 @@ for position, id in ipairs(header.runs) do
   elseif room <= 0 then
     said[position] = 'full'
   else
-    new[#new + 1], begun[id] = id, {'pending', asked, ARGV[position + 1]}
+    new[#new + 1], begun[id] = id, {'pending', asked, args[position + 1]}
     if not (header.held or is_empty) then room = room - 1 end
   end
 end
@@ -47,7 +47,6 @@ else
   call('PERSIST', plan)
   in_pieces('SADD', key_of('open'), new)
 end
-rows[header.plan] = {['sources:1'] = first and decode(first)}
 local head = {'pending', header.plan, header.queue, header.retention_ms, is_canvas and header.canvas, header.held, false,
   false, now_text, false}
 local due = header.deadline_ms > 0 and not is_empty and now + header.deadline_ms
@@ -65,6 +64,7 @@ for _, id in ipairs(new) do
     call('ZADD', key_of('timers'), due, id .. ' deadline 0')
   end
   local run = known_run(id, base, head)
+  if first and not run.rows['sources:1'] then know(run, 'sources:1', first) end
   -- All sources of a canvas that is held at once: none of it may start on its own.
   for number = 1, tonumber(chunks) do
     if this.budget > 0 or header.held then open_sources(run, number) else later(run, 'sources', number) end

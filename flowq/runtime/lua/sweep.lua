@@ -1,7 +1,6 @@
 -- sweep: worker every_ms
 -- Put right what nobody will report: processes that are gone, due timers, dead workers, lost wake-ups. One worker at a time does
 -- it for the fleet (every_ms 0: now, whoever asks). Returns {1 if it swept, wake-ups, ms until the next timer or -1}.
-although_full()
 if header.every_ms > 0 and not call('SET', key_of('sweep'), header.worker, 'NX', 'PX', header.every_ms) then
   return {0, {}, -1}
 end

@@ -1,6 +1,5 @@
 -- told: run
 -- What was parked until the run's end has been answered: send it no more.
-although_full()
 local base = key_of('run', header.run)
 if call('EXISTS', base) == 1 then call('HSET', base, 'then', '') end
 call('ZREM', key_of('canvas'), header.run)

@@ -1,7 +1,6 @@
 -- vouch: holders
 -- These processes live, says their parent: they need not say so themselves for a while. Returns their claims that are not
 -- valid any more, "holder run key fence".
-although_full()
 local lost = {}
 for _, holder in ipairs(header.holders) do
   call('ZADD', key_of('holders'), 'XX', now + header.lease_ms, holder)

@@ -44,6 +44,8 @@ class Log:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(server.directory / "redis.sock"))
             _send(connection, request_of([b"FLUSHALL"]), 1)
+            if b"FUNCTION" in self.data:
+                _send(connection, request_of([b"FUNCTION", b"FLUSH"]), 1)
             for first in range(0, count, _AT_ONCE):
                 entries = self.entries[first : min(count, first + _AT_ONCE)]
                 _send(connection, b"".join(entry.data for entry in entries), sum(entry.replies for entry in entries))

@@ -68,7 +68,7 @@ class Survivor:
         self._clock: Clock = clocked(self._state.scripts, self.client, PREFIX, self._changes)
         self._worker.leases.remind = _ignore  # type: ignore[assignment,method-assign] # no sweeps but those of this thread
         self._zombie = Scripts(self.client, self.context.settings)
-        self._zombie._loaded = self._state.scripts._loaded
+        self._zombie._installed = self._state.scripts._installed
         self._zombie.holder = self._recording.holder
         self._zombie._callers.next = (f"zombie.{number}" for number in itertools.count()).__next__  # type: ignore[method-assign]
         return self

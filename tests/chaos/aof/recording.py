@@ -57,7 +57,7 @@ def record(server: EmbeddedServer, changes: Changes | None = None) -> Recording:
     with Fleet(server.redis_url, slots=4, settings=LEASE) as fleet:
         state = fleet.worker.state
         if changes is not None:
-            state.scripts._loaded = load(state.client, changes)
+            state.scripts._installed = load(state.client, changes)
         for name in ("claim", "settle", "pick"):
             _note_claims(state.scripts, name, claims)
         handles: list[FlowHandle] = []
@@ -101,7 +101,7 @@ def _die_with_claims(fleet: Fleet, claims: list[Claimed]) -> None:
     """Be a process that takes a few nodes and dies; its parent reports it."""
     state, queue = fleet.worker.state, fleet.worker.settings.queue
     dying = Scripts(state.client, fleet.worker.settings)
-    dying._loaded = state.scripts._loaded
+    dying._installed = state.scripts._installed
     taken: list[Claimed] = []
 
     def take() -> bool:

@@ -8,14 +8,14 @@ from flowq.runtime.scripts import Scripts
 from tests.property.calls import Changes, load, merged
 
 _READS = (
-    "(function() local t = tonumber(call('GET', KEYS[1] .. ':clock')); "
+    "(function() local t = tonumber(call('GET', prefix .. ':clock')); "
     "return {string.format('%d', t / 1000000), string.format('%d', t % 1000000)} end)()"
 )
 
 
 def clocked(scripts: Scripts, client: Any, prefix: str, changes: Changes | None = None) -> Clock:
     """Have the scripts go by a clock of the prefix's own, which begins at the server's time."""
-    scripts._loaded = load(client, merged({"lib": [("call('TIME')", _READS)]}, changes or {}))
+    scripts._installed = load(client, merged({"lib": [("call('TIME')", _READS)]}, changes or {}))
     return Clock(client, prefix)
 
 

@@ -94,7 +94,7 @@ class Armed:
         return len(self._next)
 
     def __call__(self, command: str, *, in_transaction: bool) -> Fault | None:
-        if command not in ("EVAL", "EVALSHA"):
+        if command not in ("FCALL", "EVAL", "EVALSHA"):
             return None
         if self._was_lost:
             self.on_repetition()

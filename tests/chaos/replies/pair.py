@@ -13,11 +13,12 @@ from flowq import FlowContext, RunNotFound, Settings
 from flowq.client.retrying import retry
 from flowq.core.errors import RunStatusError
 from flowq.runtime.keys import Keys
+from flowq.runtime.library import Installed
 from flowq.runtime.scripts import Scripts
 from flowq.runtime.state import State
 from tests.chaos.replies.clocked import Clock, clocked
 from tests.chaos.replies.faults import Armed, Fault
-from tests.property.calls import Changes, merged, sized
+from tests.property.calls import Changes, merged, put_ready, sized
 
 LATER_S = 0.04
 """How much later a call comes again: what redis-py waits."""
@@ -65,9 +66,9 @@ class Pair:
         for client, own in zip((proxied, direct), self._prefixes, strict=True):
             scripts = Scripts(client, Settings(prefix=own, lease_s=LEASE_S, queue="main"))
             self._clocks.append(clocked(scripts, direct, own, SMALL))
-            for script in scripts._loaded.values():
-                direct.script_load(script.script)  # else it is only the server's "no such script" that is lost
-            scripts._loaded = {text: client.register_script(script.script) for text, script in scripts._loaded.items()}
+            library = scripts._installed.library
+            put_ready(direct, library)
+            scripts._installed = Installed(client, library)
             self._scripts.append(scripts)
             state = State(FlowContext(scripts._settings))
             state.client, state.scripts = client, scripts

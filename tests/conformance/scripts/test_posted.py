@@ -15,6 +15,7 @@ from flowq.runtime.replies import Claimed
 from flowq.runtime.scripts import Scripts, outcome_entry
 from flowq.testing.waiting import wait_until
 from tests.conformance.scripts.desk import Desk, node, plan
+from tests.property.calls import forget, put_ready
 
 DRAIN = {"worker": "w", "token": "t", "queue": "main", "process": 1, "thread": 0, "busy": 1}
 
@@ -25,7 +26,7 @@ def scripts(desk: Desk) -> Scripts:
     kwargs = desk.client.connection_pool.connection_kwargs
     own = connect(f"unix://{kwargs['path']}" if "path" in kwargs else f"redis://{kwargs['host']}:{kwargs['port']}")
     scripts = Scripts(own, desk.calls.settings)
-    desk.client.script_load(scripts._loaded["settle"].script)  # else nothing happens before the reply is read
+    put_ready(desk.client, scripts._installed.library)  # else nothing happens before the reply is read
     return scripts
 
 
@@ -64,7 +65,7 @@ def test_a_lost_reply_is_given_again(desk: Desk, scripts: Scripts) -> None:
 
 def test_one_that_never_arrived_is_made_then(desk: Desk, scripts: Scripts) -> None:
     first = claim(scripts)
-    scripts._loaded["settle"].registered_client.connection_pool.disconnect()
+    scripts._installed.client.connection_pool.disconnect()
     posted = post(scripts, first)
     connection_of(posted).disconnect()
     assert posted.reply().stale == []
@@ -73,7 +74,7 @@ def test_one_that_never_arrived_is_made_then(desk: Desk, scripts: Scripts) -> No
 
 def test_a_server_that_has_forgotten_the_script_is_given_it(desk: Desk, scripts: Scripts) -> None:
     first = claim(scripts)
-    desk.client.script_flush()
+    forget(desk.client)
     assert len(post(scripts, first).reply().claims) == 1
 
 
@@ -86,7 +87,7 @@ def test_what_is_refused_says_so_when_it_is_read(scripts: Scripts) -> None:
 
 
 def test_its_connection_serves_others_once_it_was_read_or_closed(scripts: Scripts) -> None:
-    pool = scripts._loaded["settle"].registered_client.connection_pool
+    pool = scripts._installed.client.connection_pool
     for end in (PostedSettle.reply, PostedSettle.close):
         posted = post(scripts, claim(scripts))
         connection = connection_of(posted)

@@ -13,7 +13,7 @@ local function ready_record(run, key)
 end
 
 -- READY to RUNNING, under a new fence.
-local function begin(run, key, record)
+local function begin_node(run, key, record)
   if run.canvas then call('ZREM', run.base .. ':due', key) end
   if not run.has_drawn or record.drawn then draw_fence(run) end -- else it is still its first claim in this call
   run.has_drawn = true
@@ -40,13 +40,12 @@ local function input_of(run)
   return call('HGET', run.base, 'input')
 end
 
--- What the reply hands to the caller: the fields of all claims, one after the other, as a list of lists takes longer.
-local FIELDS, claims = 11, {}
+-- `claims` are the fields of all claims, one after the other, as a list of lists takes longer.
+local FIELDS = 11
 local function claimed() return #claims / FIELDS end
 
 -- Give a begun node to the caller: its lease, its fence, and the inputs if they are few. Of the same run as the one
 -- before: 1 stands for what came with that.
-local handed
 local function hand(run, key, record)
   refresh()
   take_hold(lease_of(run, key, record.fence))
@@ -69,8 +68,8 @@ local function hand(run, key, record)
       values[position] = run.given[upstream]
     end
   end
-  local is_same, at = run == handed, #claims
-  handed = run
+  local is_same, at = run == this.handed, #claims
+  this.handed = run
   claims[at + 1], claims[at + 2], claims[at + 3] = is_same and 1 or run.id, key, record.attempt
   claims[at + 4], claims[at + 5], claims[at + 6] = record.crashes, record.fence, is_same and 1 or run.plan
   claims[at + 7], claims[at + 8] = row[7] == 1 and input_of(run), value
@@ -81,7 +80,7 @@ local function claim(run, key)
   local record = ready_record(run, key)
   if not record then return end
   if run.paused then return set_aside(run, key) end
-  hand(run, key, begin(run, key, record))
+  hand(run, key, begin_node(run, key, record))
 end
 
 -- Whether nothing else may be in a batch with a node: it may be the one that its process died of, or the next such end is
@@ -171,4 +170,4 @@ local function next_claims()
   end
 end
 
-return FIELDS, claims, ready_record, begin, hand, claim, next_claims
+return FIELDS, ready_record, begin_node, hand, claim, next_claims

@@ -5,10 +5,9 @@
 -- A plan's fields "c<digest>:<node>" say how: nothing for a node within a segment, "<segment> <heads>" for one that a
 -- segment begins with, "i" for one that needs no message. Marks on a node say what Celery cannot know: "!" that an
 -- upstream did not complete, "~" that one ran outside of its segment.
-local sends = {}
 
 -- What of a canvas is to be sent: a node's message (no document), a segment, or what waits for the run's end.
-local function send(run, key, document) sends[#sends + 1] = {run.id, run.plan, key, document} end
+local function send(run, key, document) this.sends[#this.sends + 1] = {run.id, run.plan, key, document} end
 
 local function is_lost_after() return math.floor(header.lease_ms / 3) end
 
@@ -40,15 +39,14 @@ local function set_aside(run, key)
 end
 
 -- What has become ready in this call, by list: all of a list is pushed in one command, before anybody counts or takes.
-local pushed = {}
 local function push_all()
-  for list, entries in pairs(pushed) do in_pieces('RPUSH', list, entries) end
-  pushed = {}
+  for list, entries in pairs(this.pushed) do in_pieces('RPUSH', list, entries) end
+  this.pushed = {}
 end
 
 -- What this call pushes onto a queue's lane.
 local function lane_of(queue, lane)
-  local list = key_of('queue', queue, lane)
+  local list, pushed = key_of('queue', queue, lane), this.pushed
   touched[queue], pushed[list] = true, pushed[list] or {}
   return pushed[list]
 end
@@ -164,7 +162,7 @@ end
 -- slots; each is noted as a drain that is about to start, so that nobody sends it again before it is taken for lost.
 local function wake_ups()
   push_all()
-  local wakes = sends
+  local wakes = this.sends
   for queue in pairs(touched) do
     local drains = key_of('queue', queue, 'drains')
     call('ZREMRANGEBYSCORE', drains, '-inf', now)

@@ -27,7 +27,7 @@ local function crash(run, key, record)
   local deaths = record.crashes + number_or(call('HGET', run.base, 'doubt:' .. key) or nil, 0)
   if deaths < row[5] then return enqueue(run, key, record, row) end
   call('HSET', run.base .. ':failures', key, cjson.encode({kind = 'lost', type = 'flowq.WorkerLost',
-    message = format('%d attempts died with their worker; the last one on %s', deaths, record.worker)}))
+    message = string.format('%d attempts died with their worker; the last one on %s', deaths, record.worker)}))
   keep_letter(run, key)
   settle(run, key, record, 'failed', 'failed')
   propagate(run)

@@ -18,16 +18,35 @@ local FINAL = {completed = true, failed = true, cancelled = true, skipped = true
 local OPEN = {pending = true, running = true}
 local CASCADE = {failed = 'upstream_failed', upstream_failed = 'upstream_failed', skipped = 'skipped',
                  cancelled = 'cancelled'}
-local decoded, parsed = {}, {} -- by their texts, which many nodes have in common: rows of a plan, records
+
+-- What is so whatever the call is, and so is cached for the next ones while it is little: rows of plans, which are named by
+-- what they say; the same by their texts, which many nodes have in common; and what keys consist of.
+local CACHED = 2 ^ 20 -- characters, of which an entry is worth some besides its own
+local ENTRY = 50
+local rows, decoded, node_of, item_of, cached = {}, {}, {}, {}, 0
+local function cache(text) cached = cached + #text + ENTRY end
+local function tidy()
+  if cached > CACHED then rows, decoded, node_of, item_of, cached = {}, {}, {}, {}, 0 end
+end
+
+-- What is known of a plan's rows.
+local function rows_of(plan)
+  local of_plan = rows[plan]
+  if not of_plan then
+    of_plan = {}
+    rows[plan] = of_plan
+    cache(plan)
+  end
+  return of_plan
+end
 
 -- What a call knows of a run; `head`: what run_of reads of it.
 local function known_run(id, base, head)
-  rows[head[2]] = rows[head[2]] or {}
   local run = {id = id, base = base, status = head[1], plan = head[2], queue = head[3], retention = tonumber(head[4]),
                canvas = head[5], held = head[6], paused = head[7], fence = number_or(head[8] or nil, 0),
                submitted = head[9], reopening = head[10], nodes = base .. ':nodes', values = base .. ':values',
                records = {}, texts = {}, given = {}, counts = {}, head = {}, changed = {}, outputs = {}, told = {},
-               begun = {}, ended = {}, rows = rows[head[2]]}
+               begun = {}, ended = {}, rows = rows_of(head[2])}
   runs[id] = run
   return run
 end
@@ -55,7 +74,16 @@ local function decode(text)
   if not row then
     row = cjson.decode(text)
     decoded[text] = row
+    cache(text)
   end
+  return row
+end
+
+-- Take a row, or another field of the plan, from its text.
+local function know(run, name, text)
+  local row = decode(text)
+  run.rows[name] = row
+  cache(name)
   return row
 end
 
@@ -66,19 +94,19 @@ local function row_of(run, node)
   local row = run.rows[node]
   if not row then
     local text = call('HGET', key_of('plan', run.plan), node)
-    row = text and decode(text) or nil
-    run.rows[node] = row
+    if not text then return nil end
+    row = know(run, node, text)
   end
   return row
 end
 
-local node_of, item_of = {}, {}
 local function split(key)
   local node = node_of[key]
   if not node then
     local item
     node, item = string.match(key, '^(%d+)%.?(%d*)$')
     node_of[key], item_of[key] = node, item ~= '' and item or nil
+    cache(key)
   end
   return node, item_of[key]
 end
@@ -109,7 +137,7 @@ local function waiting(left)
 end
 
 local function parse(text)
-  local record = parsed[text] or tonumber(text)
+  local record = this.parsed[text] or tonumber(text)
   if record then return record end
   local status, attempt, crashes, fence, started, ended, worker, more =
     string.match(text, '^([^|]*)|(%d*)|(%d*)|(%d*)|(%d*)|(%d*)|([^|]*)|(.*)$')
@@ -124,7 +152,7 @@ local function parse(text)
     record.map = {total = tonumber(total), opened = tonumber(opened), settled = tonumber(settled),
                   broken = broken ~= '' and broken or nil}
   else
-    parsed[text] = record
+    this.parsed[text] = record
   end
   return record
 end
@@ -175,7 +203,7 @@ local function read_rows(run, some)
   if #nodes == 0 then return end
   local known = call('HMGET', key_of('plan', run.plan), unpack(nodes))
   for position = 1, #nodes do
-    if known[position] then of_plan[nodes[position]] = decode(known[position]) end
+    if known[position] then know(run, nodes[position], known[position]) end
   end
 end
 
@@ -247,23 +275,18 @@ local function read_inputs(run, some)
 end
 
 -- A process that holds claims lives for as long as it says so.
-local has_refreshed = false
 local function refresh()
-  if not has_refreshed then
+  if not this.has_refreshed then
     call('ZADD', key_of('holders'), now + header.lease_ms, header.holder)
     call('PERSIST', key_of('holders')) -- however long nobody sweeps, who held what must stay known
   end
-  has_refreshed = true
+  this.has_refreshed = true
 end
-
--- A server without memory refuses the first write of a script, if it may need memory, and none after it. What ends that
--- which has begun, or frees memory, begins with one that is never refused.
-local function although_full() call('DEL', key_of('full')) end
 
 -- Whether a claim is still valid. Fence 0 is no claim's: a map whose items are all open has given its own up.
 local function holds(record, fence)
   return record and record.status == 'running' and record.fence == fence and fence > 0
 end
 
-return FINAL, CASCADE, READY, known_run, run_of, is_open, is_live, decode, row_of, split, map_of, turned, as_ready, waiting,
-  stored, record_of, read_ahead, read_along, read_downstreams, read_inputs, lease_of, refresh, although_full, holds
+return FINAL, CASCADE, READY, tidy, known_run, run_of, is_open, is_live, know, row_of, split, map_of, turned, as_ready,
+  waiting, stored, record_of, read_ahead, read_along, read_downstreams, read_inputs, lease_of, refresh, holds

@@ -2,7 +2,6 @@
 -- numbers its calls ("<caller>.<number>"), so that one key for each is enough. A number below the last one is a repetition
 -- that comes too late: nobody reads its reply, and nothing is done for it.
 local KEPT_MS = 60000 -- longer than a client goes on trying
-local caller, number = string.match(header.call, '^(.*)%.(%d+)$')
 
 -- What is kept of a reply: of its claims, by which they are found again.
 local function brief(reply)
@@ -30,6 +29,8 @@ local function hand_again(reply)
 end
 
 local function answered(answer)
+  tidy()
+  local caller, number = string.match(header.call, '^(.*)%.(%d+)$')
   local key = key_of('said', caller)
   local last, is_claims, kept = string.match(call('GET', key) or '', '^(%d+) ([01])(.*)$')
   if last == number then

@@ -2,7 +2,6 @@
 -- to find it in Redis), all of a kind in one command: most of what a node costs is the number of commands.
 local PAIRS = 500      -- of a command
 local EVENTS = 10000   -- entries that are kept of a run, about; one tells of all that a call did
-local made, ended = {}, {} -- leases
 
 local function write(run, key, record) run.records[key], run.changed[key] = record, true end
 
@@ -32,11 +31,12 @@ end
 
 -- The caller holds a claim from now on; and no longer.
 local function take_hold(lease)
+  local made = this.made
   made[#made + 1] = now_text
   made[#made + 1] = lease
 end
 
-local function let_go(lease) ended[#ended + 1] = lease end
+local function let_go(lease) this.ended[#this.ended + 1] = lease end
 
 local function in_pieces(command, key, parts)
   for first = 1, #parts, 2 * PAIRS do call(command, key, unpack(parts, first, math.min(first + 2 * PAIRS - 1, #parts))) end
@@ -79,9 +79,9 @@ local function put_all()
     if run then put(run) end
   end
   local held = key_of('leases', header.holder)
-  in_pieces('ZREM', held, ended)
-  in_pieces('ZADD', held, made)
-  made, ended = {}, {}
+  in_pieces('ZREM', held, this.ended)
+  in_pieces('ZADD', held, this.made)
+  this.made, this.ended = {}, {}
 end
 
 return write, keep, count, set, tell, announce, take_hold, let_go, in_pieces, put, put_all
