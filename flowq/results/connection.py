@@ -195,25 +195,28 @@ def connect(url: str) -> Redis:
     return client
 
 
-def await_item(client: Redis, key: str, seconds: float) -> None:
-    """Take an item from a list as soon as there is one, or wait for so long.
+def await_item(client: Redis, key: str, seconds: float, command: Sequence[Any]) -> Any:
+    """Take an item from a list as soon as there is one, or wait for so long; then give a command's reply, which the
+    server has carried out at once.
 
     An idle server looks at the end of such waits ten times a second, so this one is ended from here: with an item.
 
     Raises:
-        StoreUnavailableError: the server is away.
+        StoreUnavailableError: the server is away, or has gone meanwhile: whether the command was done is not known.
+        redis.ResponseError: it refuses the command.
     """
     pool = client.connection_pool
     with store_errors():
         connection = pool.get_connection()
         try:
-            connection.send_command("BLPOP", key, seconds + 1)  # type: ignore[no-untyped-call]
+            connection.send_packed_command(connection.pack_commands([("BLPOP", key, seconds + 1), command]))  # type: ignore[no-untyped-call]
             if not connection.can_read(timeout=seconds):
                 with client.pipeline(transaction=True) as pipe:
                     pipe.rpush(key, 0)
                     pipe.expire(key, 1 + int(seconds))  # it may come twice
                     pipe.execute()
             connection.read_response()
+            return connection.read_response()
         except BaseException:
             connection.disconnect()  # type: ignore[no-untyped-call] # it may still be waiting
             raise

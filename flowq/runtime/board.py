@@ -34,7 +34,7 @@ _PHASE, _EVENTS, _CLOSED, _PARENT = 0, 1, 8, 16
 _PID = struct.Struct("<I")
 _TIME = struct.Struct("<d")
 
-_HOLDER, _BUSY, _ASKED, _LEAVING, _MAIN, _THREAD, _DRAIN = 0, 16, 17, 24, 32, 320, 608
+_HOLDER, _BUSY, _ASKED, _LISTENS, _LEAVING, _MAIN, _THREAD, _DRAIN = 0, 16, 17, 18, 24, 32, 320, 608
 _SEAT = 1024
 _SEQUENCE = struct.Struct("<I")
 _ATTEMPT = struct.Struct("<IHxxdd256s")  # sequence, the text's length, deadline, stopped, text
@@ -165,6 +165,15 @@ class Seat:
     @is_busy.setter
     def is_busy(self, busy: bool) -> None:
         self._memory[self._start + _BUSY] = busy
+
+    @property
+    def is_listening(self) -> bool:
+        """It runs nothing at all, and waits to be given something."""
+        return self._memory[self._start + _LISTENS] != 0
+
+    @is_listening.setter
+    def is_listening(self, listens: bool) -> None:
+        self._memory[self._start + _LISTENS] = listens
 
     def begin(self, lease: str, deadline: float = 0.0, fused: str = "") -> None:
         """Say what the main thread runs from now on; ``fused``: under that lease, but another node."""

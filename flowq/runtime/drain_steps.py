@@ -89,8 +89,7 @@ class DrainSteps:
             elif self._over and not self._listens_s:
                 return
             elif self._over:
-                yield Listen(self._listens_s)
-                following = yield from self._claim()
+                following = yield from self._listen()
             else:
                 following = yield from self._look()
 
@@ -129,6 +128,24 @@ class DrainSteps:
             if (yield from self._open()):
                 break
         return (yield from self._claim())
+
+    def _listen(self) -> Steps[Next]:
+        """Wait for the bell, and take what it rings for.
+
+        That call is on its way before it is known when it is made, and by whom its reply is read: so it takes nothing
+        that must be alone, and does not end the drain.
+        """
+        seconds = self._listens_s
+        asked = yield from self._ask(0, goes_on=True)
+        try:
+            following: Next = yield Listen(seconds, Claim(*asked._replace(busy=1, listens_ms=0)))
+        except AWAY:  # the next call will say so
+            following = Next([], [])
+        if not following.claims:
+            yield from follow_up(following)
+            return (yield from self._claim())
+        yield from self._found(following)
+        return following
 
     def _claim(self) -> Steps[Next]:
         asked = yield from self._ask(0)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from flowq.core.types import FlowType
 from flowq.plan import Node
-from flowq.results.connection import await_item
 from flowq.runtime import steps as asked
-from flowq.runtime.posted import PostedSettle
+from flowq.runtime.posted import PostedSettle, claim_when_rung
 from flowq.runtime.replies import Claimed, Message, Next
 from flowq.runtime.runner import ClaimRunner
 from flowq.runtime.steps import Steps
@@ -116,9 +115,10 @@ class Driver:
     def _remind(self, request: asked.Remind) -> None:
         self._worker.leases.remind(request.seconds)
 
-    def _listen(self, request: asked.Listen) -> None:
-        with suppress(*asked.AWAY):  # the next call will say so
-            await_item(self._worker.state.client, self._worker.state.keys.bell(self._token), request.seconds)
+    def _listen(self, request: asked.Listen) -> Next:
+        bell = self._worker.state.keys.bell(self._token)
+        with self._worker.leases.listening():
+            return claim_when_rung(self._scripts, bell, request.seconds, self._given(request.claim) | {"rung": True})
 
     def _find_threads(self, request: asked.FindThreads) -> list[Claimed]:
         found = []

@@ -123,6 +123,18 @@ class LeaseKeeper:
                 self.drains.remove((queue, token))
                 self._relieves.remove(relieve)
 
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Tell the parent that this process waits: should it end, nothing that it was given meanwhile is to blame."""
+        if self._seat is None:
+            yield
+            return
+        self._seat.is_listening = True
+        try:
+            yield
+        finally:
+            self._seat.is_listening = False
+
     def remind(self, delay_s: float) -> None:
         """Sweep after so many seconds."""
         with self._changed:

@@ -119,6 +119,11 @@ def claims_of(reply: list[Any]) -> list[Claimed]:
     return claims
 
 
+def claimed(reply: Any) -> Next:
+    claims, messages = reply
+    return Next(claims_of(claims), messages_of(messages))
+
+
 def next_of(reply: Any) -> Next:
     claims, messages, stale, unfinished = reply
     return Next(claims_of(claims), messages_of(messages), stale, [run.decode() for run in unfinished])

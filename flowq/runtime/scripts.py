@@ -32,6 +32,7 @@ from flowq.runtime.replies import (
     Submitted,
     Swept,
     changed_of,
+    claimed,
     claims_of,
     messages_of,
     next_of,
@@ -176,10 +177,10 @@ class Scripts:
         batch: bool = False,
         listens_ms: int = 0,
         goes_on: bool = False,
+        rung: bool = False,
     ) -> Next:
         """Take ready nodes; with nothing to take and nothing ``busy``, the drain has ended (or listens for so long)."""
-        claims, messages = self._run("claim", locals())
-        return Next(claims_of(claims), messages_of(messages))
+        return claimed(self._run("claim", locals()))
 
     def pick(self, *, worker: str, run: str, key: str) -> Picked:
         """Claim one node, as its own message asks."""

@@ -126,9 +126,10 @@ class Remind(NamedTuple):
 
 
 class Listen(NamedTuple):
-    """Wait until the drain's bell rings, at most so long."""
+    """Wait until the drain's bell rings, at most so long, and make this call in that very moment, which gives Next."""
 
     seconds: float
+    claim: Claim
 
 
 class Now(NamedTuple):

@@ -147,7 +147,7 @@ class Supervisor(threading.Thread):
 
     def _bury(self, dead: list[Seat]) -> None:
         for crashed in (True, False):
-            held = [seat for seat in dead if seat.is_busy and (seat.holder not in self._ended) == crashed]
+            held = [seat for seat in dead if seat.is_busy and self._has_crashed(seat) == crashed]
             if held:
                 logger.warning("%s died; what ran there goes to others", ", ".join(f"process {s.pid}" for s in held))
                 for seat in held:
@@ -157,6 +157,10 @@ class Supervisor(threading.Thread):
             self._ended.discard(seat.holder)
             self._asked.pop(seat.number, None)
             self._board.free(seat)
+
+    def _has_crashed(self, seat: Seat) -> bool:
+        """Whether a child's end may be the doing of what it held."""
+        return seat.holder not in self._ended and not seat.is_listening
 
     def _give_back(self, seats: list[Seat], crashed: bool, running: str = "") -> None:
         holders, tokens = [seat.holder for seat in seats], [seat.token for seat in seats if seat.token]

@@ -255,6 +255,17 @@ def test_a_dead_child_is_buried_at_once_and_its_seat_is_free():
     assert pool.look() == []
 
 
+def test_what_a_child_that_listened_was_given_is_not_to_blame():
+    pool = Pool()
+    seat = pool.child("a")
+    seat.finish()
+    seat.is_listening = True
+    pool.lives[seat.pid] = Life.DEAD
+    assert pool.look()[0] == ("bury", ["a" * 16], ["queue token-a"], False)
+    assert taken(pool.board) == []
+    assert not pool.child("a").is_listening, "whoever sits there next does not"
+
+
 def test_a_child_that_ends_with_nothing_to_do_is_no_crash():
     pool = Pool()
     pool.lives[pool.child("a", lease="").pid] = Life.DEAD

@@ -4,6 +4,7 @@
 -- `parked`: what is sent when one ends.
 -- Replay: a run that exists is left alone. Returns {for each run 'ok' | 'plan_unknown' | 'full' | 'other' (it exists, and
 -- is not what is asked for), messages, the epoch, the runs with which `advance` is to go on}.
+this.rings_twice = true
 local RUN = 2 -- edges that take as long as a run does, besides the nodes that it begins with
 local plan, is_canvas, is_empty = key_of('plan', header.plan), header.canvas ~= '', header.total == 0
 local chunks, first, canvas = unpack(call('HMGET', plan, 'sources', 'sources:1', 'c' .. header.canvas))

@@ -145,6 +145,14 @@ DRAIN: Texts = {
         "else:\n                return\n            if self._over:",
     ),
     "a drain that closes goes on claiming": ("0 if self._closing() or self._keeping.is_puzzled else int(", "int("),
+    "what a listener is given is lost": (
+        "if not following.claims:\n            yield from follow_up",
+        "if True:\n            yield from follow_up",
+    ),
+    "a listener is content with nothing": (
+        "            return (yield from self._claim())\n        yield from self._found",
+        "            return following\n        yield from self._found",
+    ),
     "threads are not counted": ("self._busy = waiting + self.threads", "self._busy = waiting"),
 }
 

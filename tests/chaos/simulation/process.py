@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowq.core.types import FlowType
 from flowq.runtime.events import Ref
-from flowq.runtime.replies import Claimed, WakeUp
+from flowq.runtime.replies import Claimed, Next, WakeUp
 from flowq.runtime.work import Ended, Outputs, Work
 from tests.chaos.simulation import history as word
 from tests.chaos.simulation.claims import Asked, Lease
@@ -47,7 +47,7 @@ class Posted:
 class Strand:
     """One generator of steps, in a process."""
 
-    __slots__ = ("awaits", "drain", "lease", "outputs", "steps", "thread", "waits", "work")
+    __slots__ = ("awaits", "drain", "is_claiming", "lease", "outputs", "steps", "thread", "waits", "work")
 
     def __init__(self, steps: Generator[Any, Any, Any], work: Work, drain: Any, thread: int) -> None:
         self.steps, self.work, self.drain, self.thread = steps, work, drain, thread
@@ -55,6 +55,8 @@ class Strand:
         """Grows with everything that it waits for: what comes for an older wait is not for it any more."""
         self.awaits = False
         """It waits for a thread to end."""
+        self.is_claiming = False
+        """The claim that was to be made when a bell rings is on its way."""
         self.lease: Lease | None = None
         """Of the attempt that runs here."""
         self.outputs: Outputs = {}
@@ -300,13 +302,27 @@ class Process(Caller):
         return self.world.now / US * self.rate + self.skew
 
     def _listen(self, strand: Strand, request: Any) -> Any:
-        assert self.drain is not None
-        token, waits = self.drain[1], strand.waits
+        queue, token = self._drain_of(request.claim)
+        waits = strand.waits
+
+        def claim() -> None:
+            """The server does it, also if this process is frozen, or is to end since."""
+            if self.alive and strand.waits == waits and not strand.is_claiming:
+                strand.is_claiming = True
+                self.world.listeners.pop(token, None)
+                if self.draw() < 0.3:  # it rang twice
+                    self.resume(strand, waits, Next([], []))
+                else:
+                    self._call(strand, "claim", self.name, Asked(token, queue, *request.claim))
+
+        strand.is_claiming = False
         if token in self.world.bells:
             self.world.bells.remove(token)
-            return None
-        self.world.listeners[token] = lambda: self.resume(strand, waits, None)
-        return self._pause(strand, request)
+            claim()
+        else:
+            self.world.listeners[token] = claim
+            self.world.after(int(request.seconds * US), claim)
+        return WAITS
 
     def _pause(self, strand: Strand, request: Any) -> Any:
         self.world.after(int(request.seconds * US), self.resume, strand, strand.waits, None)

@@ -33,6 +33,7 @@ local function begin(keys, given)
     budget = BUDGET,
     takes_inline = false,    -- the caller can run inline nodes itself
     is_claiming = false,     -- the reply begins with claims
+    rings_twice = false,     -- the caller is not to wait for those who listen
     made = {}, ended = {},   -- leases
     pushed = {},             -- what has become ready, by list
     sends = {},              -- what of a canvas is to be sent

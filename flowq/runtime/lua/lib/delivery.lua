@@ -144,7 +144,8 @@ local function start_held(run)
   return true
 end
 
--- Ring for up to so many drains that listen: they are at hand, and need no message. Gives how many there were.
+-- Ring for up to so many drains that listen: they are at hand, and need no message. Gives how many there were. The call by
+-- which they answer is made before this one's reply is sent; rung twice, they call anew instead.
 local function ring(queue, drains, most)
   local idle = key_of('queue', queue, 'idle')
   call('ZREMRANGEBYSCORE', idle, '-inf', now)
@@ -152,6 +153,7 @@ local function ring(queue, drains, most)
   for position = 1, #rung, 2 do
     local bell = key_of('bell', rung[position])
     call('RPUSH', bell, 1)
+    if this.rings_twice then call('RPUSH', bell, 1) end
     call('PEXPIRE', bell, header.wake_ms)
     call('ZADD', drains, now + header.wake_ms, rung[position])
   end
