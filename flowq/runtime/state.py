@@ -54,20 +54,22 @@ class Record(NamedTuple):
         if text.isdigit():
             return Record(NodeStatus.PENDING, more=text.decode())
         status, attempt, crashes, fence, started, ended, worker, more = text.decode().split("|", 7)
+        began_ms = int(started or 0)
         return Record(
             NodeStatus(status),
             int(attempt),
             int(crashes),
             int(fence),
-            _time(started),
-            _time(ended),
+            _time(began_ms) if started else None,
+            _time(began_ms + int(ended)) if ended else None,
             worker or None,
             more,
         )
 
     def __str__(self) -> str:
         """Give it as Redis holds it."""
-        times = ("" if time is None else int(time.timestamp() * 1000) for time in (self.started, self.ended))
+        began_ms = 0 if self.started is None else _ms(self.started)
+        times = (began_ms or "", "" if self.ended is None else max(0, _ms(self.ended) - began_ms))
         parts = (self.status, self.attempt, self.crashes, self.fence, *times, self.worker or "", self.more)
         return "|".join(map(str, parts))
 
@@ -132,8 +134,12 @@ def _head(values: Sequence[bytes | None]) -> dict[str, str] | None:
     return {name: value.decode() for name, value in zip(HEAD, values, strict=True) if value is not None}
 
 
-def _time(milliseconds: str) -> datetime | None:
-    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC) if milliseconds else None
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _ms(time: datetime) -> int:
+    return round(time.timestamp() * 1000)
 
 
 class State:

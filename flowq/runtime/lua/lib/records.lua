@@ -3,6 +3,8 @@
 --                               in place), remaining, bad_sinks, fence, counters, input, names, times, reason (of an end
 --                               that no node brought about), asked (what an idempotent submit is)
 --   run:<id>:nodes      hash    key -> status|attempt|crashes|fence|started|ended|worker|more
+--                               started: ms since the epoch; ended: ms since it was started, or since the epoch if it
+--                               never was
 --                               more: PENDING: upstreams not settled yet, and a mark (see delivery); a map that was
 --                               opened: total,opened,settled,broken; when final: the reason if it did not complete.
 --                               A bare number: PENDING, and nothing else is to be said than how many upstreams are

@@ -84,7 +84,8 @@ local function settled(run, record, status, reason)
   end
   if not ended[record] then
     local final = turned(record, status, 0)
-    final.ended, final.more = now_text, reason or ''
+    local began = tonumber(record.started) or 0
+    final.ended, final.more = digits(math.max(0, now - began)), reason or ''
     ended[record] = final
   end
   return ended[record]
