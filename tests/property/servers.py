@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flowq.results.connection import connect
+from flowq.results.connection import Redis, connect
 from flowq.standalone import EmbeddedServer, binary
 
 FINDERS: dict[str, Callable[[], Path | None]] = {
@@ -27,3 +27,9 @@ def serve(kind: str | None = None) -> Iterator[Any]:
             pytest.skip(f"no server from {kind} on this machine")
     with EmbeddedServer(appendonly=False, binary=path) as server, connect(server.redis_url) as connection:
         yield connection
+
+
+def reconnect(client: Any) -> Redis:
+    """Connect to a client's server anew, as a worker does."""
+    how = client.connection_pool.connection_kwargs
+    return connect(f"unix://{how['path']}" if "path" in how else f"redis://{how['host']}:{how['port']}")

@@ -10,10 +10,11 @@ import redis
 
 from flowq.core.errors import StateError, StoreFullError
 from flowq.core.types import NodeStatus
-from flowq.results.connection import Redis, connect
+from flowq.results.connection import Redis
 from flowq.runtime.scripts import LIBRARY, Scripts, outcome_entry
 from tests.conformance.scripts.desk import Desk, chain, fan_in, node, plan
 from tests.property.calls import load
+from tests.property.servers import reconnect
 
 DRAIN = {"worker": "w", "token": "t", "queue": "main", "process": 1, "thread": 0, "busy": 1}
 
@@ -29,8 +30,7 @@ def kept(client: Any) -> set[bytes]:
 
 @pytest.fixture
 def own(desk: Desk) -> Iterator[Redis]:
-    kwargs = desk.client.connection_pool.connection_kwargs
-    found = connect(f"unix://{kwargs['path']}" if "path" in kwargs else f"redis://{kwargs['host']}:{kwargs['port']}")
+    found = reconnect(desk.client)
     yield found
     found.close()
 

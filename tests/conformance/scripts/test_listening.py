@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from flowq.core.types import NodeStatus
-from flowq.results.connection import connect
 from flowq.runtime.posted import claim_when_rung
 from flowq.runtime.replies import Next
 from flowq.runtime.scripts import Scripts
 from flowq.testing.waiting import wait_until
 from tests.conformance.scripts.desk import Desk, chain, node, plan
 from tests.property.calls import forget, put_ready
+from tests.property.servers import reconnect
 
 END_S = 10.0
 
@@ -37,8 +37,7 @@ RUNG = LISTENER | {"busy": 1, "listens_ms": 0, "goes_on": True, "rung": True}
 @pytest.fixture
 def scripts(desk: Desk) -> Iterator[Scripts]:
     """The scripts of another process, which begins to listen."""
-    kwargs = desk.client.connection_pool.connection_kwargs
-    own = connect(f"unix://{kwargs['path']}" if "path" in kwargs else f"redis://{kwargs['host']}:{kwargs['port']}")
+    own = reconnect(desk.client)
     scripts = Scripts(own, desk.calls.settings)
     put_ready(desk.client, scripts._installed.library)
     yield scripts

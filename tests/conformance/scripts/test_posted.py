@@ -16,6 +16,7 @@ from flowq.runtime.scripts import Scripts, outcome_entry
 from flowq.testing.waiting import wait_until
 from tests.conformance.scripts.desk import Desk, node, plan
 from tests.property.calls import forget, put_ready
+from tests.property.servers import reconnect
 
 DRAIN = {"worker": "w", "token": "t", "queue": "main", "process": 1, "thread": 0, "busy": 1}
 
@@ -23,8 +24,7 @@ DRAIN = {"worker": "w", "token": "t", "queue": "main", "process": 1, "thread": 0
 @pytest.fixture
 def scripts(desk: Desk) -> Scripts:
     desk.submit(plan(node("a"), node("b"), node("c")))
-    kwargs = desk.client.connection_pool.connection_kwargs
-    own = connect(f"unix://{kwargs['path']}" if "path" in kwargs else f"redis://{kwargs['host']}:{kwargs['port']}")
+    own = reconnect(desk.client)
     scripts = Scripts(own, desk.calls.settings)
     put_ready(desk.client, scripts._installed.library)  # else nothing happens before the reply is read
     return scripts
