@@ -103,7 +103,10 @@ class Installed:
         except redis.ResponseError as error:
             if not _is_missing(error):
                 raise
-        self.load()
+        try:
+            self.load()
+        except redis.ResponseError as error:  # some managed servers have words of their own for what they forbid
+            raise redis.exceptions.NoPermissionError(f"the server takes no functions: {error}") from error
         return self.client.execute_command(*command)
 
 

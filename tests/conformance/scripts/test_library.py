@@ -13,7 +13,7 @@ from flowq.core.types import NodeStatus
 from flowq.results.connection import Redis
 from flowq.runtime.scripts import LIBRARY, Scripts, outcome_entry
 from tests.conformance.scripts.desk import Desk, chain, fan_in, node, plan
-from tests.property.calls import load
+from tests.property.calls import forget, load
 from tests.property.servers import reconnect
 
 DRAIN = {"worker": "w", "token": "t", "queue": "main", "process": 1, "thread": 0, "busy": 1}
@@ -67,6 +67,24 @@ def test_who_may_not_call_functions_calls_scripts(desk: Desk, limited: Redis) ->
     assert claim.key == "0"
     assert scripts._installed.command("settle")[0] == "EVALSHA"
     assert scripts.cancel(run="r")[0] == "cancelled"
+
+
+def test_a_server_that_takes_no_functions_is_sent_scripts(
+    desk: Desk, own: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget(desk.client)
+    execute, refused = own.execute_command, list[str]()
+
+    def refuses(*command: Any, **options: Any) -> Any:
+        if command[0] == "FUNCTION":
+            refused.append("FUNCTION")
+            raise redis.ResponseError("ERR not in this plan, please upgrade")
+        return execute(*command, **options)
+
+    monkeypatch.setattr(own, "execute_command", refuses)
+    scripts = Scripts(own, desk.calls.settings)
+    assert [scripts.drop(letters=[]) for _ in range(3)] == [0, 0, 0]
+    assert len(refused) == keeps_functions(desk.client), "it is asked but once"
 
 
 def test_on_a_full_server_a_submit_that_comes_again_is_told_what_it_was_told(desk: Desk, own: Redis) -> None:
