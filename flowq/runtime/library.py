@@ -1,13 +1,14 @@
 """The scripts as a server has them: functions of a library that it keeps ready, or, before Redis 7, one script each.
 
 A function's library is read once, and stays: a call finds its helpers made, and the rows of plans that calls before it
-have read. A script of the same text makes all of it anew at every call, which takes it a quarter longer.
+have read. A script of the same text makes all of it anew at every call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from importlib.resources import files
 from typing import Any
 
 import redis
@@ -18,9 +19,12 @@ ASKING = frozenset({"define", "extend", "park", "retry", "stage", "submit"})
 """The scripts that ask for memory: a server that has none left refuses them. All others end what has begun, or free
 memory, and so are never refused."""
 
+_FOLDER = files("flowq.runtime") / "lua"
+_PARTS = ("call", "records", "writing", "delivery", "settling", "holders", "claims", "replies")
+
 
 class Library:
-    """The text of all scripts: ``shared`` stands before each; one is what stands in a function's body.
+    """The text of all scripts: ``shared`` stands before each; a source is what stands in a function's body.
 
     Its name says what is in it: libraries of several versions of flowq live on one server side by side.
     """
@@ -122,3 +126,23 @@ def _is_missing(error: redis.RedisError) -> bool:
 def _keeps_no_functions(error: redis.RedisError) -> bool:
     """Whether a server has no functions at all, or not for this user."""
     return isinstance(error, redis.exceptions.NoPermissionError) or "unknown command" in str(error).lower()
+
+
+def _part(name: str) -> str:
+    """Give a part of what the scripts share, a function of its own: what its last line returns are locals of the next
+    ones. (But for the first part, whose locals each call sets anew.)
+
+    Each function of one long text would look for what it uses among all that stands before it when it is made.
+    """
+    text = (_FOLDER / "lib" / f"{name}.lua").read_text("utf-8")
+    _, is_closed, names = text.rpartition("\nreturn ")
+    return f"local {' '.join(names.split())} = (function()\n{text}end)()\n" if is_closed else text
+
+
+_SOURCES = {
+    file.name.removesuffix(".lua"): file.read_text("utf-8")
+    for file in sorted(_FOLDER.iterdir(), key=str)
+    if file.name.endswith(".lua")
+}
+
+LIBRARY = Library("".join(map(_part, _PARTS)), _SOURCES)

@@ -14,7 +14,6 @@ import inspect
 import os
 import time
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any, NotRequired, TypedDict, cast
 
 import redis
@@ -23,7 +22,7 @@ from pydantic_core import to_json
 from flowq.core.config import Settings
 from flowq.core.errors import StateError, StoreUnavailableError
 from flowq.runtime.callers import Callers
-from flowq.runtime.library import Installed, Library
+from flowq.runtime.library import LIBRARY, Installed
 from flowq.runtime.replies import (
     Changed,
     Message,
@@ -42,23 +41,6 @@ from flowq.runtime.replies import (
 
 WAKE_S = 3.0
 """A wake-up that nobody has answered after so long is taken for lost, and sent again by the next sweep."""
-
-_FOLDER = files("flowq.runtime") / "lua"
-_PARTS = ("call", "records", "writing", "delivery", "settling", "holders", "claims", "replies")
-
-
-def _part(name: str) -> str:
-    """Give a part of what the scripts share, a function of its own: what its last line returns are locals of the next
-    ones. (But for the first part, whose locals each call sets anew.)
-
-    Each function of one long text would look for what it uses among all that stands before it when it is made.
-    """
-    text = (_FOLDER / "lib" / f"{name}.lua").read_text("utf-8")
-    _, is_closed, names = text.rpartition("\nreturn ")
-    return f"local {' '.join(names.split())} = (function()\n{text}end)()\n" if is_closed else text
-
-
-_SHARED = "".join(map(_part, _PARTS))
 
 
 class OutcomeEntry(TypedDict):
@@ -337,11 +319,6 @@ def _check(stubs: type) -> None:
             raise ImportError(f"{name}: the stub's parameters and the script's header differ")
 
 
-_SOURCES = {
-    file.name.removesuffix(".lua"): file.read_text("utf-8")
-    for file in sorted(_FOLDER.iterdir(), key=str)
-    if file.name.endswith(".lua")
-}
+_SOURCES = LIBRARY.sources
 _HEADERS = {name: _header_of(name, source) for name, source in _SOURCES.items()}
 _check(Scripts)
-LIBRARY = Library(_SHARED, _SOURCES)

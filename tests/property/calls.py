@@ -13,7 +13,7 @@ import redis
 from flowq.core.config import Settings
 from flowq.runtime import scripts as production
 from flowq.runtime.keys import Keys
-from flowq.runtime.library import Installed, Library
+from flowq.runtime.library import LIBRARY, Installed, Library
 from flowq.runtime.scripts import Scripts
 
 DEAD = "dead"
@@ -88,8 +88,8 @@ class Calls:
 def load(client: redis.Redis, changes: Changes) -> Installed:
     """Give the scripts with pieces of their text changed; a piece that is not there exactly once is an error."""
     assert changes.keys() <= production._SOURCES.keys() | {"lib"}, changes.keys()
-    shared = changed(production.LIBRARY.shared, changes.get("lib", ()))
-    sources = {name: changed(source, changes.get(name, ())) for name, source in production._SOURCES.items()}
+    shared = changed(LIBRARY.shared, changes.get("lib", ()))
+    sources = {name: changed(source, changes.get(name, ())) for name, source in LIBRARY.sources.items()}
     return Installed(client, Library(shared, sources))
 
 

@@ -11,7 +11,8 @@ import redis
 from flowq.core.errors import StateError, StoreFullError
 from flowq.core.types import NodeStatus
 from flowq.results.connection import Redis
-from flowq.runtime.scripts import LIBRARY, Scripts, outcome_entry
+from flowq.runtime.library import LIBRARY
+from flowq.runtime.scripts import Scripts, outcome_entry
 from tests.conformance.scripts.desk import Desk, chain, fan_in, node, plan
 from tests.property.calls import forget, load
 from tests.property.servers import reconnect
@@ -57,7 +58,7 @@ def test_where_there_are_functions_they_are_loaded_once_and_called(desk: Desk, o
         Scripts(own, desk.calls.settings).drop(letters=[])
     Scripts(own, desk.calls.settings)._installed.load()  # two who find it missing at once both load it
     assert kept(desk.client) == {LIBRARY.name.encode()}
-    assert not any(desk.client.script_exists(*(own.register_script(LIBRARY.script(name)).sha for name in ("drop",))))
+    assert not any(desk.client.script_exists(own.register_script(LIBRARY.script("drop")).sha))
 
 
 def test_who_may_not_call_functions_calls_scripts(desk: Desk, limited: Redis) -> None:
