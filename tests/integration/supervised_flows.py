@@ -89,6 +89,16 @@ def beside(processor: Any, number: int, placement: FlowType = FlowType.THREAD) -
     return parent
 
 
+def forked(processor: Any) -> Flow:
+    """Make a flow of a node that two others come after."""
+    parent = Flow(None, FlowConfig(name="all"))
+    first = Flow(processor, FlowConfig(name="first"))
+    first.register_to(parent)
+    for name in ("left", "right"):
+        Flow(processor, FlowConfig(name=name)).register_to(parent, required_deps=[first.process_id])
+    return parent
+
+
 AT_ONCE = RetryPolicy(max_attempts=2, delay_s=0)
 
 

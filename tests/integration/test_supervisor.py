@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from flowq import FailureKind, FlowStatus, FlowType, NodeStatus
+from flowq.runtime.state import State
 from flowq.standalone import EmbeddedContext
 from flowq.testing import wait_until
 from flowq.testing.fleet import fleet
@@ -93,6 +95,38 @@ def test_children_that_die_with_nothing_to_do_are_no_loss(workers, log):
     let_go(log)
     result = alone(flows.Waits()).submit({"log": log}, context=workers).result(SOON_S)
     assert result.nodes["only"].attempt == 1
+
+
+def test_what_a_child_was_given_while_it_listened_is_not_its_doing(log):
+    """It is frozen while it waits for its bell, and so is killed before it has begun what the bell rang for."""
+    with fleet(2, [flows], settings={"linger_s": 10.0, "slice_s": 60.0}) as context:
+        client, idle = State.of(context).client, State.of(context).keys.idle("flowq")
+        both = flows.beside(flows.Waits(), 2, FlowType.PROCESS).submit({"log": log}, context=context)
+        pids = {seen.more for seen in wait_until(lambda: two(starts(log, both.run_id)), SOON_S)}
+        let_go(log, "n0")
+        let_go(log, "n1")
+        both.result(SOON_S)
+        wait_until(lambda: client.zcard(idle) == 2, SOON_S)
+        handle = alone(flows.Noted()).submit({"log": log}, context=context)
+        handle.result(SOON_S)
+        wait_until(lambda: client.zcard(idle) == 2, SOON_S)
+        (victim,) = pids - {starts(log, handle.run_id)[0].more}  # the bell of who listened last is rung first
+        os.kill(victim, signal.SIGSTOP)
+        handle = flows.forked(flows.Waits()).submit({"log": log}, context=context)
+        nodes = State.of(context).keys.nodes(handle.run_id)
+        let_go(log, "first")
+        wait_until(lambda: sum(record.startswith(b"running") for record in client.hvals(nodes)) == 2, SOON_S)
+        assert {seen.more for seen in starts(log, handle.run_id)} == pids - {victim}, "the other one cannot begin it"
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: len(starts(log, handle.run_id)) == 3, SOON_S)
+        let_go(log, "left")
+        let_go(log, "right")
+        result = handle.result(SOON_S)
+        assert [result.nodes[name].attempt for name in ("first", "left", "right")] == [1, 1, 1]
+
+
+def two(found: list[Any]) -> list[Any]:
+    return found if len(found) == 2 else []
 
 
 # ── children that let nobody have a turn ──────────────────────────────────────────────────────────────────────────────
