@@ -65,7 +65,7 @@ def dead_letters(state: State) -> list[DeadLetter]:
 
 def _looked_up(state: State, entries: list[tuple[str, float]]) -> Iterator[tuple[Any, Any, Any, Any]]:
     """Give the flow, the plan, the record and the failure of each, in one round trip."""
-    with store_errors(), state.client.pipeline(transaction=False) as pipe:
+    with store_errors, state.client.pipeline(transaction=False) as pipe:
         for entry, _ in entries:
             run, key = entry.split(" ")
             pipe.hmget(state.keys.run(run), ("name", "plan"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any, TypeVar
 
 import redis
@@ -26,6 +28,9 @@ FULL = {"OOM", "OutOfMemoryError"}
 UNWRITABLE = {"READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS", "ReadOnlyError"}
 """The words of a server that does not take writes now: a replica, or one whose disk is full; and redis-py's."""
 
+FRESH_S = 1.0
+"""A connection that nobody has used for longer may have been closed meanwhile: it is looked at before it is used."""
+
 
 class Redis(redis.Redis):
     """A client that raises flowq's own errors where a caller can do something about them.
@@ -35,9 +40,18 @@ class Redis(redis.Redis):
         StoreFullError: it is out of memory.
     """
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._fresh: list[tuple[Any, float]] = []
+        """Connections that nobody uses, and since when. To the pool, they are in use."""
+
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        with store_errors():
+        with store_errors:
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    def call(self, *command: Any) -> Any:
+        """Send a command and give its reply, raw; else as ``execute_command``, without what redis-py measures."""
+        return answer(self.ask((command,))[0])
 
     def ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send commands in one go and give the replies, raw; in the place of one that was refused, its error.
@@ -45,8 +59,8 @@ class Redis(redis.Redis):
         If the connection is lost meanwhile, all of them are sent again: each must bear that. So many as their replies
         fit into memory, on both sides.
         """
-        with store_errors():
-            connection: Any = self.connection_pool.get_connection()
+        with store_errors:
+            connection = self.take()
             packed = connection.pack_commands(commands)
 
             def exchange() -> list[Any]:
@@ -56,22 +70,43 @@ class Redis(redis.Redis):
             try:
                 replies: list[Any] = connection.retry.call_with_retry(exchange, lambda _: connection.disconnect())
                 return replies
+            except BaseException:
+                connection.disconnect()  # what it has not read yet is nobody else's
+                raise
             finally:
-                self.connection_pool.release(connection)
+                self.give_back(connection)
 
     def post(self, *command: Any) -> Posted:
         """Send a command, and go on; its reply is read later. Nothing is raised before that."""
         return Posted(self, command)
+
+    def take(self) -> Any:
+        """Give a connection that is the caller's until it is given back.
+
+        The pool looks at every one that it gives, which takes longer than many a command.
+        """
+        try:
+            connection, since = self._fresh.pop()
+        except IndexError:
+            return self.connection_pool.get_connection()
+        if time.monotonic() - since <= FRESH_S and connection.pid == os.getpid():
+            return connection
+        self.connection_pool.release(connection)
+        return self.connection_pool.get_connection()
+
+    def give_back(self, connection: Any) -> None:
+        """Have it serve others. What was sent on it has been answered, or it is disconnected."""
+        self._fresh.append((connection, time.monotonic()))
 
 
 class Posted:
     """A command that is on its way. It has a connection for itself until its reply is read, or it is closed."""
 
     def __init__(self, client: Redis, command: Sequence[Any]) -> None:
-        self._pool = client.connection_pool
+        self._client = client
         self._connection: Any = None
         with suppress(*GONE), trying_until(0.0):  # whoever reads the reply has time to try it again
-            self._connection = self._pool.get_connection()
+            self._connection = client.take()
             try:
                 self._connection.send_command(*command)
             except BaseException:
@@ -84,7 +119,7 @@ class Posted:
         Raises:
             StoreUnavailableError: it was lost; whether the command was done is not known.
         """
-        with store_errors():
+        with store_errors:
             if self._connection is None:
                 raise redis.ConnectionError("the connection was lost")
             try:
@@ -106,7 +141,7 @@ class Posted:
 
     def _release(self) -> None:
         connection, self._connection = self._connection, None
-        self._pool.release(connection)
+        self._client.give_back(connection)
 
 
 def _reply(connection: Any) -> Any:
@@ -119,33 +154,36 @@ def _reply(connection: Any) -> Any:
 def answer(reply: Any) -> Any:
     """Give a reply of ``ask``, or raise what refused it."""
     if isinstance(reply, redis.ResponseError):
-        with store_errors():
+        with store_errors:
             raise reply
     return reply
 
 
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """Raise flowq's own errors in the place of Redis's, as ``Redis`` does."""
-    try:
-        yield
-    except GONE as error:
-        raise StoreUnavailableError(
-            f"Redis does not answer ({error}); see that the one of FLOWQ_STATE_URL or FLOWQ_RESULTS_URL is up, and try"
-            " again"
-        ) from error
-    except redis.ResponseError as error:
-        # Redis 6.2 has what a command in a script met in the middle of what it says.
-        words = set(str(error).replace("-", " ").split()) | {type(error).__name__}
-        if words & FULL:
-            raise StoreFullError(
-                f"Redis is out of memory ({error}); give it more (maxmemory), or forget ended runs"
-            ) from error
-        if words & UNWRITABLE:
+class _StoreErrors(AbstractContextManager[None]):
+    """Raises flowq's own errors in the place of Redis's, as ``Redis`` does. Every call goes through here."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, GONE):
             raise StoreUnavailableError(
-                f"Redis takes no writes ({error}); is it a replica, or is its disk full?"
+                f"Redis does not answer ({error}); see that the one of FLOWQ_STATE_URL or FLOWQ_RESULTS_URL is up, and"
+                " try again"
             ) from error
-        raise
+        if isinstance(error, redis.ResponseError):
+            # Redis 6.2 has what a command in a script met in the middle of what it says.
+            words = set(str(error).replace("-", " ").split()) | {type(error).__name__}
+            if words & FULL:
+                raise StoreFullError(
+                    f"Redis is out of memory ({error}); give it more (maxmemory), or forget ended runs"
+                ) from error
+            if words & UNWRITABLE:
+                raise StoreUnavailableError(
+                    f"Redis takes no writes ({error}); is it a replica, or is its disk full?"
+                ) from error
+
+
+store_errors = _StoreErrors()
 
 
 _deadline: ContextVar[float | None] = ContextVar("flowq-store-deadline", default=None)
@@ -205,11 +243,10 @@ def await_item(client: Redis, key: str, seconds: float, command: Sequence[Any]) 
         StoreUnavailableError: the server is away, or has gone meanwhile: whether the command was done is not known.
         redis.ResponseError: it refuses the command.
     """
-    pool = client.connection_pool
-    with store_errors():
-        connection = pool.get_connection()
+    with store_errors:
+        connection = client.take()
         try:
-            connection.send_packed_command(connection.pack_commands([("BLPOP", key, seconds + 1), command]))  # type: ignore[no-untyped-call]
+            connection.send_packed_command(connection.pack_commands([("BLPOP", key, seconds + 1), command]))
             if not connection.can_read(timeout=seconds):
                 with client.pipeline(transaction=True) as pipe:
                     pipe.rpush(key, 0)
@@ -218,7 +255,7 @@ def await_item(client: Redis, key: str, seconds: float, command: Sequence[Any]) 
             connection.read_response()
             return connection.read_response()
         except BaseException:
-            connection.disconnect()  # type: ignore[no-untyped-call] # it may still be waiting
+            connection.disconnect()  # it may still be waiting
             raise
         finally:
-            pool.release(connection)
+            client.give_back(connection)

@@ -28,7 +28,7 @@ class RedisStore:
         return cls(connect(url), prefix)
 
     def put(self, run_id: str, digest: str, data: bytes) -> None:
-        with store_errors(), self._client.pipeline(transaction=True) as pipe:
+        with store_errors, self._client.pipeline(transaction=True) as pipe:
             pipe.hset(self._key(run_id), digest, data)
             pipe.expire(self._key(run_id), KEEP_S)
             pipe.execute()

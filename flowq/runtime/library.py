@@ -103,7 +103,7 @@ class Installed:
     def _called(self, name: str, keys: Sequence[str], args: Sequence[bytes | str]) -> Any:
         command = ("FCALL", self.library.function(name), len(keys), *keys, *args)
         try:
-            return self.client.execute_command(*command)
+            return self.client.call(*command)
         except redis.ResponseError as error:
             if not _is_missing(error):
                 raise
@@ -111,7 +111,7 @@ class Installed:
             self.load()
         except redis.ResponseError as error:  # some managed servers have words of their own for what they forbid
             raise redis.exceptions.NoPermissionError(f"the server takes no functions: {error}") from error
-        return self.client.execute_command(*command)
+        return self.client.call(*command)
 
 
 def is_absent(error: redis.RedisError) -> bool:

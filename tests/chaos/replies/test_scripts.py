@@ -16,6 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from flowq.results.connection import Redis
 from flowq.runtime.library import Installed
 from flowq.runtime.scripts import Scripts
 from tests.chaos.replies.faults import Armed, Fault
@@ -42,8 +43,8 @@ def pair(server, lossy) -> Iterator[Pair]:
     proxy, armed = lossy
     # As flowq connects, but for the waits: the time that passes before a repetition is the clock's.
     at_once: Any = {"retry": Retry(NoBackoff(), 12), "retry_on_error": [redis.ConnectionError]}
-    proxied = redis.Redis.from_url(proxy.redis_url, protocol=2, **at_once)
-    with closing(redis.Redis.from_url(server.redis_url, protocol=2)) as direct, closing(proxied):
+    proxied = Redis.from_url(proxy.redis_url, protocol=2, **at_once)
+    with closing(Redis.from_url(server.redis_url, protocol=2)) as direct, closing(proxied):
         made = Pair(direct, proxied, armed, f"p{next(_numbers)}")
         yield made
         made.clear()

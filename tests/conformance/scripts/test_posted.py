@@ -87,15 +87,15 @@ def test_what_is_refused_says_so_when_it_is_read(scripts: Scripts) -> None:
 
 
 def test_its_connection_serves_others_once_it_was_read_or_closed(scripts: Scripts) -> None:
-    pool = scripts._installed.client.connection_pool
+    client = scripts._installed.client
     for end in (PostedSettle.reply, PostedSettle.close):
         posted = post(scripts, claim(scripts))
         connection = connection_of(posted)
         end(posted)
         assert connection_of(posted) is None
-        again = pool.get_connection()
+        again = client.take()
         assert again is connection
-        pool.release(again)
+        client.give_back(again)
 
 
 def test_what_one_that_was_closed_has_claimed_is_in_doubt(scripts: Scripts) -> None:
