@@ -35,7 +35,14 @@ class Drain:
     ) -> None:
         self._worker, self._queue, self._token = worker, queue, token
         settings = worker.settings
-        self._steps = DrainSteps(settings.slice_s, settings.linger_s, settings.threads, settings.lease_s, closing)
+        self._steps = DrainSteps(
+            settings.slice_s,
+            settings.linger_s,
+            settings.threads,
+            settings.lease_s,
+            closing,
+            pace_s=worker.paces.lately_s,
+        )
         self._driver = Driver(worker, ClaimRunner(worker, closing=closing), queue, token)
         self._driver.does[asked.StartThread] = self._start_thread
         self._driver.does[asked.AwaitThread] = self._await_thread
@@ -47,6 +54,8 @@ class Drain:
         """Work until the queue is empty or the time slice is over; in that case another wake-up follows."""
         with self._worker.leases.draining(self._queue, self._token, self._relieve):
             self._drive(Work(), self._steps.main)
+        if self._steps.quickest_s is not None:
+            self._worker.paces.lately_s = self._steps.quickest_s
 
     def _drive(self, work: Work, steps: Callable[[Work], Steps[None]]) -> None:
         self._works.append(work)

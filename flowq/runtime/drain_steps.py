@@ -50,6 +50,7 @@ class DrainSteps:
         patience_s: how long it tries to store what it has when it is to close.
         closing: tells whether its process is to close.
         split: of so many claims, some are stored while the others run.
+        pace_s: what claims probably take.
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class DrainSteps:
         patience_s: float,
         closing: Callable[[], bool],
         split: int = SPLIT,
+        pace_s: float = BATCH_S,
     ) -> None:
         self._slice_s, self._linger_s, self._most = slice_s, linger_s, threads
         self._closing = closing
-        self._keeping = Keeping(closing, patience_s, split)
+        self._keeping = Keeping(closing, patience_s, split, pace_s)
         self._ends = 0.0
         self._busy = 0
         """What was busy in this drain, beside what the last call was about."""
@@ -75,6 +77,11 @@ class DrainSteps:
         """When it found nothing first, since it last found something."""
         self.threads = 0
         """Those at work. Whoever drives the steps counts them: up at StartThread, down when one's steps have ended."""
+
+    @property
+    def quickest_s(self) -> float | None:
+        """What the quickest batch took, for each of its claims; None: none was run."""
+        return self._keeping.quickest_s
 
     def main(self, work: Work) -> Steps[None]:
         """Work until nothing is ready or the time slice is over; ``work`` holds what is claimed and not stored."""

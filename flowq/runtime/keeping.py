@@ -76,13 +76,18 @@ class Keeping:
         patience_s: how long a process that is to end goes on trying to store what it has. After a lease, what it
             holds is given to others anyway.
         split: of so many claims, some are stored while the others run.
+        pace_s: what claims probably take.
     """
 
-    def __init__(self, closing: Callable[[], bool], patience_s: float, split: int = SPLIT) -> None:
+    def __init__(
+        self, closing: Callable[[], bool], patience_s: float, split: int = SPLIT, pace_s: float = BATCH_S
+    ) -> None:
         self.closing = closing
         self._split = split
-        self.pace_s = BATCH_S
+        self.pace_s = pace_s
         """What claims take of late."""
+        self.quickest_s: float | None = None
+        """What the quickest batch took, for each of its claims; None: none was run."""
         self.is_puzzled = False
         """Something was claimed that this worker does not know."""
         self._patience_s = patience_s
@@ -142,6 +147,7 @@ class Keeping:
             if expected > BATCH_S:  # perhaps only as it was not known; it is now
                 expected = yield Expect(claim)
             self.pace_s = max((now - began) / begun, expected)
+            self.quickest_s = self.pace_s if self.quickest_s is None else min(self.quickest_s, self.pace_s)
         while work.is_relieved:
             yield Pause(RELIEVED_S)
         work.is_stale = (bool(work.todo) or work.is_posted) and now - began > FRESH_S
@@ -149,7 +155,7 @@ class Keeping:
     def _post(self, work: Work, ask: Ask) -> Steps[None]:
         claims, ended = work.take_done()
         asked = yield from ask(len(work.todo))
-        work.post(Posted(claims, ended, (yield Post(Settle(ended.entries, ended.values, True, *asked)))))
+        work.post(Posted(claims, ended, (yield Post(Settle(ended.entries, True, *asked)))))
 
     def _receive(self, work: Work, posted: Posted, ask: Ask) -> Steps[Next]:
         try:
@@ -198,7 +204,7 @@ class Keeping:
 
     def _relieve(self, work: Work, claims: list[Claimed], ended: Ended) -> Steps[None]:
         if claims:
-            settle = Settle(ended.entries, ended.values, inline=False, busy=1)
+            settle = Settle(ended.entries, inline=False, busy=1)
             yield from self._store_once(work, claims, ended, settle)
 
     def _store_once(self, work: Work, claims: list[Claimed], ended: Ended, call: Settle | Receive) -> Steps[None]:
@@ -219,9 +225,9 @@ class Keeping:
         work.stored(claims)
         yield Drop(claims)
         for entry in ended.entries:
-            self.is_puzzled = self.is_puzzled or entry["kind"] == "unknown"
-            if entry["retry"] and not entry["returns"]:
-                yield Remind(entry["delay_ms"] / 1000)
+            self.is_puzzled = self.is_puzzled or entry.kind == "unknown"
+            if entry.retry and not entry.returns:
+                yield Remind(entry.delay_ms / 1000)
 
     def _store(self, ended: Ended, ask: Ask, waiting: int) -> Steps[Next]:
         """Settle until it is stored, or counts no longer: until then the leases are held.
@@ -233,7 +239,7 @@ class Keeping:
         while True:
             asked = yield from ask(waiting)
             try:
-                following: Next = yield Settle(entries, ended.values, not self.closing(), *asked)
+                following: Next = yield Settle(entries, not self.closing(), *asked)
             except AWAY as error:
                 if not entries:  # nothing is lost: it only asked for more
                     return Next([], [])
@@ -253,7 +259,7 @@ class Keeping:
 
 
 def _names(entries: Sequence[OutcomeEntry]) -> str:
-    return ", ".join(f"{entry['run']} {entry['key']}" for entry in entries)
+    return ", ".join(f"{entry.run} {entry.key}" for entry in entries)
 
 
 def follow_up(following: Next) -> Steps[None]:

@@ -23,10 +23,9 @@ class PostedSettle:
 
     def __init__(self, scripts: Scripts, given: dict[str, Any]) -> None:
         self._scripts, installed = scripts, scripts._installed
-        header = scripts._header(
-            "settle", given | {"outcomes": lean(given["outcomes"])}, scripts._next_call(is_posted=True)
-        )
-        self._args = [header, *given["values"]]
+        entries, values = lean(given["outcomes"])
+        header = scripts._header("settle", given | {"outcomes": entries}, scripts._next_call(is_posted=True))
+        self._args = [header, *values]
         self._sent = installed.client.post(*installed.command("settle"), 1, scripts._prefix, *self._args)
 
     def reply(self) -> Next:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from flowq.core.config import RetryPolicy
 from flowq.core.errors import UnknownProcessorError
-from flowq.core.result import Failure
 from flowq.core.types import FailureKind, FlowType
 from flowq.execution import Interruptible
 from flowq.plan import Node
@@ -59,24 +58,24 @@ class ClaimRunner:
         """
         try:
             # Celery itself shows its tasks.
-            ended = self._run(claim, outputs, NoMonitor() if returns else self._worker.monitor)
+            attempt = self._worker.loader.attempt(claim)
+            if attempt.opens_map:
+                ended = self._open_map(attempt)
+            else:
+                ended = self._attempt(attempt, outputs, NoMonitor() if returns else self._worker.monitor)
         except AWAY as error:
             logger.warning("the claim %s is handed back: its inputs cannot be had now (%s)", claim.lease, error)
-            ended = Ended([released(claim)], [])
+            ended = Ended([released(claim)])
         except Exception as error:  # such as a plan of another version: this node will never run here
             logger.exception("the claim %s cannot be run", claim.lease)
             outcome = failed(error, NO_RETRY)
-            ended = Ended([_entry(claim, NO_RETRY, outcome, None, 0)], [], outcome)
-        for entry in ended.entries:
-            entry["alone"], entry["returns"] = alone, returns
-            if entry["kind"] == "unknown" and ended.outcome and ended.outcome.failure:
-                why = ended.outcome.failure.message
-                logger.warning("node %s of run %s waits for another worker: %s", claim.key, claim.run, why)
+            ended = Ended([_entry(claim, NO_RETRY, outcome)], outcome)
+        if ended.outcome and ended.outcome.failure and ended.entries[0].kind == "unknown":
+            why = ended.outcome.failure.message
+            logger.warning("node %s of run %s waits for another worker: %s", claim.key, claim.run, why)
+        if alone or returns:
+            return ended._replace(entries=[entry._replace(alone=alone, returns=returns) for entry in ended.entries])
         return ended
-
-    def _run(self, claim: Claimed, outputs: Outputs, monitor: Monitor) -> Ended:
-        attempt = self._worker.loader.attempt(claim)
-        return self._open_map(attempt) if attempt.opens_map else self._attempt(attempt, outputs, monitor)
 
     def unknown(self, claim: Claimed) -> Ended:
         """End a claim on a processor that this worker does not know."""
@@ -88,12 +87,11 @@ class ClaimRunner:
             )
         except UnknownProcessorError as error:
             outcome = failed(error, attempt.node)
-        return Ended([_entry(claim, attempt.node, outcome, None, 0)], [], outcome)
+        return Ended([_entry(claim, attempt.node, outcome)], outcome)
 
     def _attempt(self, attempt: RemoteAttempt, outputs: Outputs, monitor: Monitor) -> Ended:
         """Run an attempt, and if it completes, the nodes that can be run ahead."""
         entries: list[OutcomeEntry] = []
-        values: list[bytes] = []
         first: Outcome | None = None
         todo = deque([attempt])
         began = time.monotonic()
@@ -112,17 +110,14 @@ class ClaimRunner:
                     raise
                 break  # what was done before is recorded, and this one comes by itself
             first = first or outcome
-            position = 0 if packed is None else len(values) + 2
-            entries.append(_entry(current.claim, current.node, outcome, packed, position))
-            entries[-1]["fused"] = current is not attempt
+            kept = "" if packed is None else self._worker.results.beside(packed)
+            entries.append(_entry(current.claim, current.node, outcome, packed, kept, fused=current is not attempt))
             if packed is not None:
-                entries[-1]["kept"] = self._worker.results.beside(packed)
-                values.append(packed)
                 todo.extend(self._ahead(current, outcome, outputs))
         if first is None:
             # Nobody may have taken the claim yet, if it was given up only because the store was away for long.
-            return Ended([released(attempt.claim)], [], is_lost=True)
-        return Ended(entries, values, first)
+            return Ended([released(attempt.claim)], is_lost=True)
+        return Ended(entries, first)
 
     def _fits(self, node: Node, passed_s: float) -> bool:
         """Tell whether a node is run ahead when this has been going on for so long; if any worker can run it, only a
@@ -193,7 +188,7 @@ class ClaimRunner:
             raise
         except Exception as error:
             outcome = failed(error, attempt.node)
-            return Ended([_entry(claim, attempt.node, outcome, None, 0)], [], outcome)
+            return Ended([_entry(claim, attempt.node, outcome)], outcome)
         # Not interrupted: the last call gives the claim up, and what it asks for is still to be sent. A claim that
         # is lost before is noticed by the next call.
         for offset in range(claim.opened, max(len(items), 1), ITEMS_PER_CALL):
@@ -204,28 +199,29 @@ class ClaimRunner:
             self._worker.send(messages)
             if not counted:
                 break
-        return Ended([], [], None)
+        return Ended([])
 
 
-def _entry(claim: Claimed, node: Node, outcome: Outcome, packed: bytes | None, position: int) -> OutcomeEntry:
+def _entry(
+    claim: Claimed, node: Node, outcome: Outcome, packed: bytes | None = None, kept: str = "", *, fused: bool = False
+) -> OutcomeEntry:
+    if packed is not None:
+        return OutcomeEntry(claim.key, packed, claim.run, claim.fence, "completed", fused=fused, kept=kept)
+    failure = outcome.failure
+    if failure is None:
+        return OutcomeEntry(claim.key, None, claim.run, claim.fence, "skipped", fused=fused)
     failures, delay_s = claim.attempt - claim.crashes, outcome.retry_after_s
     if outcome.retry and delay_s is None:
         delay_s = node.retry.delay(failures, random.random())
     return OutcomeEntry(
-        run=claim.run,
-        key=claim.key,
-        fence=claim.fence,
-        kind="completed" if packed is not None else "skipped" if outcome.failure is None else _bad(outcome.failure),
-        value=position if packed is not None else 0,
-        failure=outcome.failure.model_dump_json() if outcome.failure else "",
+        claim.key,
+        None,
+        claim.run,
+        claim.fence,
+        "unknown" if failure.kind is FailureKind.UNKNOWN_PROCESSOR else "failed",
+        failure.model_dump_json(),
         retry=outcome.retry and failures < node.retry.max_attempts,
         delay_ms=int((delay_s or 0) * 1000),
         timed_out=outcome.timed_out,
-        fused=False,
-        alone=False,
-        returns=False,
+        fused=fused,
     )
-
-
-def _bad(failure: Failure) -> str:
-    return "unknown" if failure.kind is FailureKind.UNKNOWN_PROCESSOR else "failed"

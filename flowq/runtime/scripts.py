@@ -13,8 +13,8 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypedDict, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import redis
 from pydantic_core import to_json
@@ -43,65 +43,52 @@ WAKE_S = 3.0
 """A wake-up that nobody has answered after so long is taken for lost, and sent again by the next sweep."""
 
 
-class OutcomeEntry(TypedDict):
-    """How one attempt ended, as ``settle`` takes it."""
+class OutcomeEntry(NamedTuple):
+    """How one attempt ended, as ``settle`` records it. In a batch, most differ in what stands first alone."""
 
-    run: str
     key: str
+    value: bytes | None
+    """Packed; None: there is none."""
+    run: str
     fence: int
     kind: str
     """``completed``, ``failed``, ``skipped``, ``released``, or ``unknown``: this worker does not know the processor."""
-    value: int
-    """The value's position in ARGV, from 1; 0: none."""
-    failure: str
-    retry: bool
-    delay_ms: int
-    timed_out: bool
-    fused: bool
+    failure: str = ""
+    retry: bool = False
+    delay_ms: int = 0
+    timed_out: bool = False
+    fused: bool = False
     """Run after its only upstream in the same claim; its fence is found by the script."""
-    alone: bool
+    alone: bool = False
     """In a canvas: its message stood outside of its segment, so that Celery does not go on after it."""
-    returns: bool
+    returns: bool = False
     """In a canvas: its message comes again by itself when it is to be retried."""
-    kept: NotRequired[str]
+    kept: str = ""
     """The value lies beside the runs under this name. A server that has come back may have lost it, and what it was
     told last: then the node runs again."""
 
 
-def outcome_entry(run: str, key: str, fence: int, kind: str, **how: Any) -> OutcomeEntry:
-    """Write an outcome down; ``how`` gives the fields that are not as in most outcomes."""
-    plain = OutcomeEntry(
-        run=run,
-        key=key,
-        fence=fence,
-        kind=kind,
-        value=0,
-        failure="",
-        retry=False,
-        delay_ms=0,
-        timed_out=False,
-        fused=False,
-        alone=False,
-        returns=False,
-    )
-    return cast("OutcomeEntry", plain | how)
+_HOW = OutcomeEntry._fields[2:]
 
 
-def lean(outcomes: Sequence[OutcomeEntry]) -> list[dict[str, Any]]:
-    """Give outcomes as ``settle`` reads them: without what says nothing, and those as one that differ in nothing
-    but the node and its value."""
+def lean(outcomes: Iterable[OutcomeEntry]) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """Give outcomes as ``settle`` reads them, and their values: without what says nothing, and those as one that differ
+    in nothing but the node and its value."""
     entries: list[dict[str, Any]] = []
-    before, expected = None, 0
+    values: list[bytes] = []
+    before: tuple[Any, ...] = ()
     for outcome in outcomes:
-        how: dict[str, Any] = {**outcome}
-        key, value = how.pop("key"), how.pop("value")
-        if how == before and value == expected:
+        key, value = outcome[:2]
+        how = value is None, *outcome[2:]
+        if how == before:
             entries[-1]["keys"].append(key)
         else:
-            said = {name: said for name, said in how.items() if said or name == "fence"}
-            entries.append({**said, "keys": [key], **({"value": value} if value else {})})
-        before, expected = how, value + 1 if value else 0
-    return entries
+            entry = {name: said for name, said in zip(_HOW, outcome[2:], strict=True) if said or name == "fence"}
+            entries.append({**entry, "keys": [key], **({} if value is None else {"value": len(values) + 2})})
+            before = how
+        if value is not None:
+            values.append(value)
+    return entries, values
 
 
 class Scripts:
@@ -175,9 +162,8 @@ class Scripts:
         self,
         *,
         worker: str,
-        outcomes: Sequence[OutcomeEntry],
+        outcomes: Iterable[OutcomeEntry],
         inline: bool,
-        values: Sequence[bytes] = (),
         token: str = "",
         queue: str = "",
         process: int = 0,
@@ -188,7 +174,8 @@ class Scripts:
         goes_on: bool = False,
     ) -> Next:
         """Record outcomes and take the next nodes; who is no drain (no token) gets inline nodes at most."""
-        return next_of(self._run("settle", locals() | {"outcomes": lean(outcomes)}, values))
+        entries, values = lean(outcomes)
+        return next_of(self._run("settle", locals() | {"outcomes": entries}, values))
 
     def extend(
         self, *, run: str, key: str, fence: int, offset: int, total: int, values: Sequence[bytes]

@@ -50,7 +50,6 @@ class Settle(NamedTuple):
     """Call ``settle``, which gives Next."""
 
     outcomes: Sequence[OutcomeEntry]
-    values: Sequence[bytes] = ()
     inline: bool = True
     process: int = 0
     thread: int = 0

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from flowq.runtime.attempt import Outcome
 from flowq.runtime.replies import Claimed
-from flowq.runtime.scripts import OutcomeEntry, outcome_entry
+from flowq.runtime.scripts import OutcomeEntry
 
 LATE_S = 0.25
 """What waits behind an attempt for so long is not to wait any longer."""
@@ -24,7 +24,6 @@ class Ended(NamedTuple):
 
     entries: list[OutcomeEntry]
     """Of the attempt, and of the nodes that were run ahead after it; none if it opened a map."""
-    values: list[bytes]
     outcome: Outcome | None = None
     """Of the attempt; None if it opened a map, or lost its lease, or there are several."""
     is_lost: bool = False
@@ -42,14 +41,7 @@ class Posted(NamedTuple):
 
 def joined(several: Iterable[Ended]) -> Ended:
     """Give several as one, to be stored in one call."""
-    all_of = Ended([], [])
-    for ended in several:
-        for entry in ended.entries:
-            if entry["value"]:
-                entry["value"] += len(all_of.values)
-        all_of.entries.extend(ended.entries)
-        all_of.values.extend(ended.values)
-    return all_of
+    return Ended([entry for ended in several for entry in ended.entries])
 
 
 class Work:
@@ -136,7 +128,7 @@ class Work:
             claims = list(self.todo)
             self.todo.clear()
             self._stored.extend(claims)
-        return claims, Ended([released(claim) for claim in claims], [])
+        return claims, Ended([released(claim) for claim in claims])
 
     def be_relieved(self) -> bool:
         """Have another thread take what waits, unless what ran has ended by now. ``is_relieved`` until told."""
@@ -155,7 +147,7 @@ class Work:
         with self._lock:
             for claim in claims:
                 self._stored.remove(claim)
-            self._done[:0] = [(claim, Ended([], [])) for claim in claims[1:]] + [(claims[0], ended)]
+            self._done[:0] = [(claim, Ended([])) for claim in claims[1:]] + [(claims[0], ended)]
 
     def stored(self, claims: list[Claimed]) -> None:
         """They are done with."""
@@ -165,4 +157,4 @@ class Work:
 
 def released(claim: Claimed) -> OutcomeEntry:
     """Give the outcome of a claim that is handed back unstarted."""
-    return outcome_entry(claim.run, claim.key, claim.fence, "released")
+    return OutcomeEntry(claim.key, None, claim.run, claim.fence, "released")

@@ -17,7 +17,7 @@ from flowq.runtime.monitor import Monitor, NoMonitor
 from flowq.runtime.paces import Paces
 from flowq.runtime.remote import Loader
 from flowq.runtime.replies import Message
-from flowq.runtime.scripts import outcome_entry
+from flowq.runtime.scripts import OutcomeEntry
 from flowq.runtime.state import State
 
 
@@ -75,8 +75,8 @@ class WorkerProcess:
         kind = f"{AttemptTimeout.__module__}.{AttemptTimeout.__qualname__}"
         message = "the attempt ran longer than its timeout, and did not stop when it was interrupted"
         failure = Failure(kind=FailureKind.TIMEOUT, type=kind, message=message)
-        how = {"failure": failure.model_dump_json(), "retry": True, "timed_out": True, "alone": True}
-        outcome = outcome_entry(run, key, int(fence), "failed", **how)
+        said = failure.model_dump_json()
+        outcome = OutcomeEntry(key, None, run, int(fence), "failed", said, retry=True, timed_out=True, alone=True)
         following = self.state.scripts.settle(
             worker=f"{self.hostname}/{pid}" if pid else self.name,
             queue=drain[0],

@@ -7,6 +7,7 @@ from typing import Any
 from flowq.plan import Plan
 from flowq.plan.model import Node
 from flowq.runtime.rows import rows_of
+from flowq.runtime.scripts import OutcomeEntry
 from tests.property.calls import LONG_S, Calls
 
 ONE = Plan((Node("a", "m:f", max_crashes=2),), output=0)
@@ -23,11 +24,8 @@ def check_fences(calls: Calls) -> None:
         calls.client.restore(key, 0, data)
     (second,) = _claim(calls)
     assert second.fence > first.fence
-    told: dict[str, Any] = {"run": "r", "key": "0", "kind": "completed", "value": 2, "failure": "", "retry": False}
-    told |= dict.fromkeys(("delay_ms", "timed_out", "fused", "alone", "returns"), 0)
-    _, settled = calls.send(
-        "settle", worker="w", inline=False, outcomes=[told | {"fence": first.fence}], values=[b"late"]
-    )
+    told = OutcomeEntry("0", b"late", "r", first.fence, "completed")
+    _, settled = calls.send("settle", worker="w", inline=False, outcomes=[told])
     assert settled.stale == [0], "who holds the claim is not asked"
 
 

@@ -87,24 +87,14 @@ ENDING_OF = {
 }
 
 
-def outcome_of(run: str, ref: Ref, fence: int, ending: Ending, value: int, *, fused: bool = False) -> OutcomeEntry:
+def outcome_of(
+    run: str, ref: Ref, fence: int, ending: Ending, value: bytes | None = None, *, fused: bool = False
+) -> OutcomeEntry:
     """Give an attempt's ending as ``settle`` takes it."""
     kind, retry, timed_out = next(told for told, known in ENDING_OF.items() if known is ending)
-    return OutcomeEntry(
-        run=run,
-        key=ref.key,
-        fence=fence,
-        kind=kind,
-        value=value,
-        failure='{"kind":"error"}' if kind == "failed" else "",
-        retry=retry,
-        delay_ms=DELAY_MS,
-        timed_out=timed_out,
-        fused=fused,
-        alone=False,
-        returns=False,
-    )
+    failure = '{"kind":"error"}' if kind == "failed" else ""
+    return OutcomeEntry(ref.key, value, run, fence, kind, failure, retry, DELAY_MS, timed_out, fused)
 
 
 def ending_of(outcome: OutcomeEntry) -> Ending:
-    return ENDING_OF[outcome["kind"], outcome["retry"], outcome["timed_out"]]
+    return ENDING_OF[outcome.kind, outcome.retry, outcome.timed_out]

@@ -172,9 +172,8 @@ class Twin(Faults):
         self._call_as(one_of(self.choose, [run.holder[ref] for run, ref in work] or self.holders[:2]))
         work = [(run, ref) for run, ref in work if run.holder[ref] == self.calls.holder]
         outcomes: list[OutcomeEntry] = []
-        values: list[bytes] = []
         for run, ref in some_of(self.choose, work, 3) or work[:1]:
-            self._tell(run, ref, run.held[ref].fence, outcomes, values)
+            self._tell(run, ref, run.held[ref].fence, outcomes)
         if self.choose(3) == 1:
             outcomes.insert(self.choose(len(outcomes) + 1), self._stale_outcome())
         drain, inline = self._drain(), self.choose(5) != 1
@@ -183,37 +182,33 @@ class Twin(Faults):
         if self.choose(8) == 1:
             drain["token"] = ""
         behind = self._behind()
-        reply = self._call("settle", **drain, inline=inline, outcomes=outcomes, values=values)
+        reply = self._call("settle", **drain, inline=inline, outcomes=outcomes)
         for position, outcome in enumerate(outcomes):
-            self._settled(outcome, values, taken=position not in reply.stale, hands=inline)
+            self._settled(outcome, taken=position not in reply.stale, hands=inline)
         self._claimed(reply, drain, hands=inline)
         self.seen = self._look()
         assert self._behind() - behind <= set(reply.unfinished) <= self._behind(), "the caller goes on with nothing"
 
-    def _tell(
-        self, run: Run, ref: Ref, fence: int, outcomes: list[OutcomeEntry], values: list[bytes], *, fused: bool = False
-    ) -> None:
+    def _tell(self, run: Run, ref: Ref, fence: int, outcomes: list[OutcomeEntry], *, fused: bool = False) -> None:
         """Say how an attempt ended, and the nodes that are fused to it."""
         ending = run.ending(ref)
         if fused and ending in (Ending.LOST, Ending.RELEASED):
             return  # as if its worker had not come to it
-        if ending is Ending.COMPLETED:
-            values.append(f"{run.id}/{ref.key}/{run.ended.get(ref, 0)}".encode())
-        position = len(values) + 1 if ending is Ending.COMPLETED else 0
-        outcomes.append(outcome_of(run.id, ref, fence, ending, position, fused=fused))
-        if position and ref.item < 0:
-            told = {outcome["key"] for outcome in outcomes if outcome["run"] == run.id and outcome["value"]}
+        value = f"{run.id}/{ref.key}/{run.ended.get(ref, 0)}".encode() if ending is Ending.COMPLETED else None
+        outcomes.append(outcome_of(run.id, ref, fence, ending, value, fused=fused))
+        if value is not None and ref.item < 0:
+            told = {outcome.key for outcome in outcomes if outcome.run == run.id and outcome.value is not None}
             for follower in run.plan.ahead.get(ref.node, ()):
                 upstreams = {str(edge.upstream) for edge in run.plan.nodes[follower].edges}
                 if upstreams <= told and self.choose(4) != 1:
-                    self._tell(run, Ref(follower), 0, outcomes, values, fused=True)
+                    self._tell(run, Ref(follower), 0, outcomes, fused=True)
 
     def _stale_outcome(self) -> OutcomeEntry:
         """Give an outcome that nobody may record: too late, of somebody else's attempt, of no node at all."""
         run = one_of(self.choose, list(self.runs.values()))
         ready = [ref for ref, node in run.state.nodes.items() if node.status is NodeStatus.READY and ref.item < 0]
         if ready and self.choose(4) == 1:  # as if this caller had run it after its upstream: it is anybody's
-            return outcome_of(run.id, one_of(self.choose, ready), 0, Ending.SKIPPED, 0, fused=True)
+            return outcome_of(run.id, one_of(self.choose, ready), 0, Ending.SKIPPED, fused=True)
         maps = [ref for ref in run.held if run.is_map(ref)]
         ref = one_of(self.choose, [Ref(len(run.plan)), Ref(0, 99), *run.state.nodes, *run.held, *maps])
         ending = one_of(self.choose, ENDINGS)
@@ -221,13 +216,13 @@ class Twin(Faults):
         last = run.state.fence
         known = [0, last, last + 1, last - 1, *(claim.fence for claim in run.held.values())]
         fence = one_of(self.choose, [fence for fence in known if harmless or not run.holds(ref, fence)])
-        return outcome_of(run.id, ref, fence, ending, 0)
+        return outcome_of(run.id, ref, fence, ending)
 
-    def _settled(self, outcome: OutcomeEntry, values: list[bytes], *, taken: bool, hands: bool) -> None:
+    def _settled(self, outcome: OutcomeEntry, *, taken: bool, hands: bool) -> None:
         """Tell the state machine what the script was told; both must take it, or neither."""
-        run, ref, fence = self.runs[outcome["run"]], Ref.parse(outcome["key"]), outcome["fence"]
+        run, ref, fence = self.runs[outcome.run], Ref.parse(outcome.key), outcome.fence
         ending = ending_of(outcome)
-        if outcome["fused"]:
+        if outcome.fused:
             # It must have become ready by an outcome before it in this call: else somebody else may have it.
             possible = (run.id, ref) in self.fresh
             assert taken == possible or (possible and not self.limits.is_large), outcome
@@ -241,8 +236,8 @@ class Twin(Faults):
         self._apply(run, event_of(machine, ending, ref, fence))
         if taken:
             run.ended[ref] = run.ended.get(ref, 0) + 1
-            if ending is Ending.COMPLETED:
-                run.outputs[ref] = values[outcome["value"] - 2]
+            if outcome.value is not None:
+                run.outputs[ref] = outcome.value
 
     def _claimed(self, reply: Next, drain: dict[str, Any], *, hands: bool = False) -> None:
         """Tell the state machine what was claimed, and check what came along."""

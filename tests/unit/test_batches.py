@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from flowq.core.errors import StoreUnavailableError
+from flowq.runtime.drain_steps import DrainSteps
 from flowq.runtime.keeping import FRESH_S, Asked, Keeping
 from flowq.runtime.paces import UNKNOWN_S, Paces
 from flowq.runtime.replies import Claimed, Next
-from flowq.runtime.scripts import OutcomeEntry, outcome_entry
+from flowq.runtime.scripts import OutcomeEntry
 from flowq.runtime.steps import (
     BATCH_S,
+    MOST,
     Claim,
     Drop,
     Expect,
@@ -35,8 +37,7 @@ def claims(number: int) -> list[Claimed]:
 
 
 def ended(claim: Claimed) -> Ended:
-    entry = outcome_entry(claim.run, claim.key, claim.fence, "completed", value=2)
-    return Ended([entry], [claim.key.encode()])
+    return Ended([OutcomeEntry(claim.key, claim.key.encode(), claim.run, claim.fence, "completed")])
 
 
 def asks_nothing(waiting: int) -> Steps[Asked]:
@@ -80,14 +81,14 @@ class Drive:
                 self.now += self.takes_s[int(claim.key)]
                 self.told_of.append(claim.key)
                 return Ran(ended(claim), self.now)
-            case Settle(outcomes, values):
-                return self.settle(outcomes, values)
+            case Settle(outcomes):
+                return self.settle(outcomes)
             case Post(settle):
                 self.told_of.append("post")
                 return settle
             case Receive(call):
                 self.told_of.append("receive")
-                return self.settle(call.outcomes, call.values)
+                return self.settle(call.outcomes)
             case Drop(some):
                 self.dropped += [claim.key for claim in some]
             case Pause() | Hold():
@@ -96,17 +97,17 @@ class Drive:
                 raise AssertionError("it asks for more by settling")
         return None
 
-    def settle(self, outcomes: Sequence[OutcomeEntry], values: Sequence[bytes]) -> Next:
+    def settle(self, outcomes: Sequence[OutcomeEntry]) -> Next:
         reply = next(self.replies, Next([], []))
         if isinstance(reply, Exception):
             raise reply
-        self.settled.append([self.told(outcome, values) for outcome in outcomes])
+        self.settled.append([self.told(outcome) for outcome in outcomes])
         assert isinstance(reply, Next)
         return reply
 
     @staticmethod
-    def told(outcome: OutcomeEntry, values: Sequence[bytes]) -> tuple[str, str, str]:
-        return outcome["key"], outcome["kind"], values[outcome["value"] - 2].decode() if outcome["value"] else ""
+    def told(outcome: OutcomeEntry) -> tuple[str, str, str]:
+        return outcome.key, outcome.kind, (outcome.value or b"").decode()
 
 
 def done(*keys: int) -> list[tuple[str, str, str]]:
@@ -243,7 +244,7 @@ class TestRunOn:
         drive = Drive([0.0, 0.0, BATCH_S, BATCH_S, 0.0], [BATCH_S, BATCH_S, BATCH_S, 0.0, 0.0])
         drive.run(self.keeping().run_on(work, asks_nothing, asks_nothing))
         claims_of, ended_so = work.take_done()
-        work.post(Posted(claims_of, ended_so, Settle(ended_so.entries, ended_so.values)))
+        work.post(Posted(claims_of, ended_so, Settle(ended_so.entries)))
         for key in (1, 2):
             begun = work.begin(1.0)
             assert begun is not None
@@ -311,12 +312,45 @@ class TestRelieve:
         assert drive.settled == []
 
 
-def test_an_expectation_is_quick_to_rise_and_slow_to_fall():
+def expected(*took_s: float) -> float:
     paces = Paces()
-    assert paces.expect("p") == UNKNOWN_S
-    paces.note("p", 0.001)
-    assert paces.expect("p") == 0.001
-    paces.note("p", 1.0)
-    assert paces.expect("p") == 1.0
-    paces.note("p", 0.0)
-    assert paces.expect("p") == 0.5
+    for seconds in took_s:
+        paces.note("p", seconds)
+    return paces.expect("p")
+
+
+def test_an_expectation_is_quick_to_rise_and_slow_to_fall():
+    assert expected() == UNKNOWN_S
+    assert expected(0.001) == 0.001
+    assert expected(0.001, 1.0, 2.0) == 1.0
+    assert expected(1.0, 0.0) == 0.5
+
+
+def asked_first(pace_s: float) -> int:
+    """Give how many claims a drain asks for before it has run any."""
+    steps = DrainSteps(1.0, 0.0, 1, 1.0, lambda: False, pace_s=pace_s).main(Work())
+    request: Any = next(steps)
+    while not isinstance(request, Claim):
+        assert isinstance(request, Now)
+        request = steps.send(0.0)
+    steps.close()
+    return request.process
+
+
+def test_a_drain_that_knows_nothing_begins_with_one_claim_and_one_that_knows_its_pace_with_a_batch():
+    assert asked_first(UNKNOWN_S) == 1
+    assert asked_first(BATCH_S / 10) == 10
+    assert asked_first(0.0) == MOST
+
+
+def test_the_quickest_batch_says_what_the_next_drain_may_expect():
+    keeping = Keeping(lambda: False, 1.0)
+    for takes_s in (0.002, 0.0002, 0.003):
+        drive = Drive([takes_s], [takes_s])
+        drive.run(keeping.run(Work(claims(1)), asks_nothing))
+    assert keeping.quickest_s == pytest.approx(0.0002)
+
+
+def test_one_attempt_that_took_long_is_no_slow_processor():
+    assert expected(0.001, 1.0) == 0.001
+    assert expected(0.001, 1.0, 0.001, 1.0) == 0.001

@@ -101,16 +101,16 @@ def _end(task: Any, own: Stored, *, is_held: bool) -> None:
     if not ended.entries:
         return  # a map: the run's state goes on when its items have ended
     entry = ended.entries[0]
-    if entry["kind"] == "completed":
+    if entry.kind == "completed":
         if task.request.retries:  # these have left another state behind
             task.backend.store_result(task.request.id, None, states.SUCCESS)
         return
     error = ended.outcome.error if ended.outcome else None
-    if entry["kind"] == "released":  # it gets another message
+    if entry.kind == "released":  # it gets another message
         cut(task)
         raise Ignore
-    if entry["retry"]:
-        raise task.retry(exc=error, countdown=entry["delay_ms"] / 1000)
+    if entry.retry:
+        raise task.retry(exc=error, countdown=entry.delay_ms / 1000)
     cut(task)
     if error is None:  # it was skipped
         return

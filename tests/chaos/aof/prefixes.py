@@ -15,7 +15,7 @@ import pytest
 from flowq import FlowContext, FlowStatus, RunNotFound, Settings
 from flowq.core.types import FINAL
 from flowq.runtime.replies import Claimed, Message
-from flowq.runtime.scripts import OutcomeEntry, Scripts, outcome_entry
+from flowq.runtime.scripts import OutcomeEntry, Scripts
 from flowq.runtime.state import Record, State
 from flowq.runtime.worker import WorkerProcess
 from flowq.testing.keyspace import open_keys
@@ -174,7 +174,7 @@ class Survivor:
         same = {(claim.run, claim.key) for claim in mine}
         self._refuse([claim for claim in self._recording.claims if (claim.run, claim.key) in same])
         released = [_outcome(claim, "released") for claim in mine]
-        following = scripts.settle(**given, process=0, thread=0, busy=0, inline=False, outcomes=released, values=[])
+        following = scripts.settle(**given, process=0, thread=0, busy=0, inline=False, outcomes=released)
         assert following.stale == [], "the one who has the node is refused"
         self._send(following.messages)
 
@@ -185,8 +185,7 @@ class Survivor:
     def _refuse(self, claims: list[Claimed]) -> None:
         """Settle claims, and open them if they are maps: none may count."""
         outcomes = [_outcome(claim, "completed") for claim in claims]
-        values = [b"of a zombie"] if claims else []
-        found = self._zombie.settle(worker="zombie", inline=False, outcomes=outcomes, values=values)
+        found = self._zombie.settle(worker="zombie", inline=False, outcomes=outcomes)
         taken = [claims[position].lease for position in range(len(claims)) if position not in found.stale]
         assert taken == [], "outcomes of claims that the server never gave are recorded"
         for claim in claims[:5]:
@@ -201,4 +200,5 @@ def _ignore(*_: Any) -> None:
 
 
 def _outcome(claim: Claimed, kind: str) -> OutcomeEntry:
-    return outcome_entry(claim.run, claim.key, claim.fence, kind, value=2 if kind == "completed" else 0)
+    value = b"of a zombie" if kind == "completed" else None
+    return OutcomeEntry(claim.key, value, claim.run, claim.fence, kind)

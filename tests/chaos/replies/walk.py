@@ -132,30 +132,25 @@ class Walk:
 
     def _settle(self) -> None:
         outcomes: list[OutcomeEntry] = []
-        values: list[bytes] = []
         for claim in some_of(self._choose, self._held, 3) or self._held[:1]:
-            self._tell(claim.run, claim.key, claim.fence, outcomes, values, fused=False)
+            self._tell(claim.run, claim.key, claim.fence, outcomes, fused=False)
             if self._choose(5) != 1:  # else it is told again, too late
                 self._held.remove(claim)
         drain = self._drain()
         if self._choose(4) == 1:
             drain["token"] = ""
-        reply = self._call("settle", **drain, worker="w", inline=self._choose(5) != 1, outcomes=outcomes, values=values)
+        reply = self._call("settle", **drain, worker="w", inline=self._choose(5) != 1, outcomes=outcomes)
         self._held += reply.claims
 
-    def _tell(
-        self, run: str, key: str, fence: int, outcomes: list[OutcomeEntry], values: list[bytes], *, fused: bool
-    ) -> None:
+    def _tell(self, run: str, key: str, fence: int, outcomes: list[OutcomeEntry], *, fused: bool) -> None:
         kind = one_of(self._choose, ENDS)
-        if kind == "completed":
-            values.append(f"{run}/{key}/{fence}".encode())
         outcomes.append(
             OutcomeEntry(
-                run=run,
-                key=key,
-                fence=fence,
-                kind=kind,
-                value=len(values) + 1 if kind == "completed" else 0,
+                key,
+                f"{run}/{key}/{fence}".encode() if kind == "completed" else None,
+                run,
+                fence,
+                kind,
                 failure='{"kind":"error"}' if kind in ("failed", "unknown") else "",
                 retry=kind == "failed" and self._choose(2) == 1,
                 delay_ms=5_000,
@@ -168,7 +163,7 @@ class Walk:
         if kind == "completed" and "." not in key:
             for follower in self._plans[run].ahead.get(int(key), ()):
                 if self._choose(3):
-                    self._tell(run, str(follower), 0, outcomes, values, fused=True)
+                    self._tell(run, str(follower), 0, outcomes, fused=True)
 
     def _extend(self) -> None:
         maps = [claim for claim in self._held if self._opens(claim)]

@@ -40,7 +40,7 @@ class Attempts:
         world = self.world
         lease = lease_of(claim)
         if lease not in process.held:
-            return Ended([released(claim)], [], is_lost=True)
+            return Ended([released(claim)], is_lost=True)
         plan, ref = world.plans[claim.plan], lease[1]
         node = plan.nodes[ref.node]
         if node.over is not None and ref.item < 0:
@@ -72,7 +72,7 @@ class Attempts:
     def _stopped(self, process: Process, strand: Strand, waits: int, lease: Any) -> None:
         run, ref, fence = lease
         claim = Claimed(run, ref.key, 0, 0, fence, "", None, None, 0, None, None)
-        process.resume(strand, waits, Ended([released(claim)], [], is_lost=True))
+        process.resume(strand, waits, Ended([released(claim)], is_lost=True))
 
     def _finish(self, process: Process, strand: Strand, waits: int, claim: Claimed, ref: Ref) -> None:
         world = self.world
@@ -85,7 +85,6 @@ class Attempts:
         if lease in process.held:
             process.held[lease] = None
         entries: list[OutcomeEntry] = []
-        values: list[Any] = []
         plan = world.plans[claim.plan]
         todo = [ref]
         while todo:
@@ -93,12 +92,11 @@ class Attempts:
             is_own = current is ref
             options = CALM_ENDINGS if world.is_calm else ENDINGS
             ending = options[int(self.draw() * len(options))]
-            value = None
+            value: Any = None
             if not is_own:
                 world.history.append((word.STARTED, world.now, claim.run, current, -claim.fence, process.name))
             if ending is COMPLETED:
                 value = (current.key, claim.fence, claim.attempt)
-                values.append(value)
                 if ref.item < 0 and not claim.crashes and not process.closing:
                     todo += self._ahead(plan, claim.run, current, value, strand.outputs)
             fence = claim.fence if is_own else -claim.fence
@@ -108,21 +106,18 @@ class Attempts:
             bad = ending is FAILED or ending is TIMED_OUT
             entries.append(
                 OutcomeEntry(
-                    run=claim.run,
-                    key=current.key,
-                    fence=claim.fence if is_own else 0,
-                    kind=ending if ending is COMPLETED or ending is SKIPPED else "failed",
-                    value=len(values) + 1 if ending is COMPLETED else 0,
-                    failure="",
+                    current.key,
+                    value,
+                    claim.run,
+                    claim.fence if is_own else 0,
+                    ending if ending is COMPLETED or ending is SKIPPED else "failed",
                     retry=bad and (failures < policy.max_attempts or ending is TIMED_OUT),  # a parent does not count
                     delay_ms=int(policy.delay(failures, 0.5) * 1000),
                     timed_out=ending is TIMED_OUT,
                     fused=not is_own,
-                    alone=False,
-                    returns=False,
                 )
             )
-        process.resume(strand, waits, Ended(entries, values))
+        process.resume(strand, waits, Ended(entries))
 
     def _ahead(self, plan: Plan, run: str, done: Ref, value: Any, outputs: Outputs) -> list[Ref]:
         """Choose what is run ahead after a node."""
@@ -147,13 +142,13 @@ class Attempts:
             if strand.waits != waits:
                 return
             if isinstance(reply, Exception):
-                process.resume(strand, waits, Ended([released(claim)], []))
+                process.resume(strand, waits, Ended([released(claim)]))
                 return
             counted, messages = reply
             self.world.send(messages)
             if counted and offset + count < total:
                 self._open(process, strand, claim, ref, total, offset + count)
             else:
-                process.resume(strand, waits, Ended([], []))
+                process.resume(strand, waits, Ended([]))
 
         self.world.call(process, strand.thread, "extend", args, opened)

@@ -174,7 +174,7 @@ KEEPING: Texts = {
     ),
     "what was on its way is not tried again": (
         "self._store(posted.ended,",
-        "self._store(Ended([], []),",
+        "self._store(Ended([]),",
         "the store is away",
     ),
     "what came of what was on its way is not begun": (
@@ -183,8 +183,8 @@ KEEPING: Texts = {
     ),
     "what was not begun is forgotten": ("joined([ended, back])\n        work", "ended\n        work"),
     "what waits behind an attempt is forgotten": (
-        "Settle(ended.entries, ended.values, inline=False",
-        "Settle([], [], inline=False",
+        "Settle(ended.entries, inline=False",
+        "Settle([], inline=False",
     ),
 }
 

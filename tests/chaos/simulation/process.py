@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flowq.core.types import FlowType
 from flowq.runtime.events import Ref
 from flowq.runtime.replies import Claimed, Next, WakeUp
+from flowq.runtime.steps import BATCH_S
 from flowq.runtime.work import Ended, Outputs, Work
 from tests.chaos.simulation import history as word
 from tests.chaos.simulation.claims import Asked, Lease
@@ -138,6 +139,7 @@ class Process(Caller):
             times.lease / US,
             lambda: self.closing,
             split=2 + int(self.draw() * 2),
+            pace_s=BATCH_S / (1 + int(self.draw() * 8)),
         )
         work = Work()
         self._begin(drain.main(work), work, drain, MAIN)
@@ -241,7 +243,7 @@ class Process(Caller):
             *(token, queue, request.process, request.thread, request.busy, request.batch, request.listens_ms),
             goes_on=request.goes_on,
         )
-        return self.name, asked, request.inline, request.outcomes, request.values
+        return self.name, asked, request.inline, request.outcomes
 
     def _post(self, strand: Strand, request: Any) -> Posted:
         posted = Posted()

@@ -79,14 +79,13 @@ class Store(Control):
         asked: Asked,
         inline: bool,
         outcomes: Sequence[OutcomeEntry],
-        values: Sequence[Any],
     ) -> Next:
         """Record outcomes and take the next nodes."""
         stale: list[int] = []
         self._goes_on = asked.goes_on
-        self._fused = {(outcome["run"], Ref.parse(outcome["key"])) for outcome in outcomes if outcome["fused"]}
+        self._fused = {(outcome.run, Ref.parse(outcome.key)) for outcome in outcomes if outcome.fused}
         for position, outcome in enumerate(outcomes):
-            if not self._record(holder, outcome, values, inline):
+            if not self._record(holder, outcome, inline):
                 stale.append(position)
         return Next(self._next_claims(holder, asked), self._wake_ups(call), stale)
 
@@ -217,18 +216,18 @@ class Store(Control):
 
     # ── outcomes
 
-    def _record(self, holder: str, outcome: OutcomeEntry, values: Sequence[Any], inline: bool) -> bool:
-        stored = self.runs.get(outcome["run"])
-        ref, fence, machine = Ref.parse(outcome["key"]), outcome["fence"], self.machine
-        if outcome["fused"]:
+    def _record(self, holder: str, outcome: OutcomeEntry, inline: bool) -> bool:
+        stored = self.runs.get(outcome.run)
+        ref, fence, machine = Ref.parse(outcome.key), outcome.fence, self.machine
+        if outcome.fused:
             if stored is None or (stored.id, ref) not in self._inline:
                 return False
             self._inline.remove((stored.id, ref))
             fence = self._start(stored, ref, holder, word.FUSED)
-        self._let_go(holder, (outcome["run"], ref, fence))
+        self._let_go(holder, (outcome.run, ref, fence))
         if stored is None:
             return False
-        match outcome["kind"]:
+        match outcome.kind:
             case "completed":
                 event = machine.Complete(ref, fence)
             case "skipped":
@@ -236,14 +235,13 @@ class Store(Control):
             case "released":
                 event = machine.Release(ref, fence)
             case _:
-                event = machine.Fail(ref, fence, outcome["retry"], outcome["timed_out"])
+                event = machine.Fail(ref, fence, outcome.retry, outcome.timed_out)
         commands = machine.apply(stored.state, event)
         if not commands:
             return False
-        value = values[outcome["value"] - 2] if outcome["value"] else None
-        if value is not None:
-            stored.values[ref] = value
-        delay = outcome["delay_ms"] * 1000
-        self.history.append((word.SETTLED, self.now, stored.id, ref, fence, outcome["kind"], value, delay))
+        if outcome.value is not None:
+            stored.values[ref] = outcome.value
+        delay = outcome.delay_ms * 1000
+        self.history.append((word.SETTLED, self.now, stored.id, ref, fence, outcome.kind, outcome.value, delay))
         self._obey(stored, commands, ref, delay, inline)
         return True

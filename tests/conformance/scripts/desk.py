@@ -200,18 +200,15 @@ class Desk:
     ) -> Next:
         """Record outcomes; a claim stands for its completion."""
         entries: list[OutcomeEntry] = []
-        values: list[bytes] = []
         for given in outcomes:
             outcome = Outcome(given.run, given.key, given.fence) if isinstance(given, Claimed) else given
-            if outcome.kind == "completed":
-                values.append(outcome.value)
             entries.append(
                 OutcomeEntry(
-                    run=outcome.run,
-                    key=outcome.key,
-                    fence=outcome.fence,
-                    kind=outcome.kind,
-                    value=len(values) + 1 if outcome.kind == "completed" else 0,
+                    outcome.key,
+                    outcome.value if outcome.kind == "completed" else None,
+                    outcome.run,
+                    outcome.fence,
+                    outcome.kind,
                     failure='{"kind":"error"}' if outcome.kind in ("failed", "unknown") else "",
                     retry=outcome.retry,
                     delay_ms=DELAY_MS,
@@ -232,7 +229,6 @@ class Desk:
             busy=busy,
             inline=inline,
             outcomes=entries,
-            values=values,
         )
         return found
 

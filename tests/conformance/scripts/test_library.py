@@ -12,7 +12,7 @@ from flowq.core.errors import StateError, StoreFullError
 from flowq.core.types import NodeStatus
 from flowq.results.connection import Redis
 from flowq.runtime.library import LIBRARY
-from flowq.runtime.scripts import Scripts, outcome_entry
+from flowq.runtime.scripts import OutcomeEntry, Scripts
 from tests.conformance.scripts.desk import Desk, chain, fan_in, node, plan
 from tests.property.calls import forget, load
 from tests.property.servers import reconnect
@@ -108,10 +108,11 @@ def break_off(desk: Desk) -> None:
     desk.submit(plan(node("a"), node("b")))
     first, second = desk.claim(2)
     leases = desk.leases()
-    broken: Any = outcome_entry("r", second.key, second.fence, "completed", value=2) | {"fence": None}
-    good = outcome_entry("r", first.key, first.fence, "completed", value=2)
+    no_fence: Any = None
+    broken = OutcomeEntry(second.key, b"v", "r", no_fence, "completed")
+    good = OutcomeEntry(first.key, b"v", "r", first.fence, "completed")
     with pytest.raises((StateError, redis.ResponseError)):
-        desk.calls.send("settle", **DRAIN, inline=False, outcomes=[good, broken], values=[b"v", b"v"])
+        desk.calls.send("settle", **DRAIN, inline=False, outcomes=[good, broken])
     assert desk.calls.send("drop", letters=[])[1] == 0
     assert [desk.node(key) for key in (first.key, second.key)] == [NodeStatus.RUNNING] * 2
     assert desk.leases() == leases

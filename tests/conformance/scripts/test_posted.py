@@ -12,7 +12,7 @@ from flowq.core.types import NodeStatus
 from flowq.results.connection import connect, trying_until
 from flowq.runtime.posted import PostedSettle
 from flowq.runtime.replies import Claimed
-from flowq.runtime.scripts import Scripts, outcome_entry
+from flowq.runtime.scripts import OutcomeEntry, Scripts
 from flowq.testing.waiting import wait_until
 from tests.conformance.scripts.desk import Desk, node, plan
 from tests.property.calls import forget, put_ready
@@ -31,8 +31,8 @@ def scripts(desk: Desk) -> Scripts:
 
 
 def post(scripts: Scripts, claim: Claimed) -> PostedSettle:
-    outcome = outcome_entry(claim.run, claim.key, claim.fence, "completed", value=2)
-    given = {"batch": False, "listens_ms": 0, "goes_on": True, "inline": True, "outcomes": [outcome], "values": [b"v"]}
+    outcome = OutcomeEntry(claim.key, b"v", claim.run, claim.fence, "completed")
+    given = {"batch": False, "listens_ms": 0, "goes_on": True, "inline": True, "outcomes": [outcome]}
     return PostedSettle(scripts, DRAIN | given)
 
 
