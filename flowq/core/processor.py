@@ -9,7 +9,7 @@ import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -48,7 +48,7 @@ class Parameter:
         return DependencyType.OPTIONAL if self.default is None and takes_none else DependencyType.REQUIRED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Signature:
     """How a processor is called, read once per class or function."""
 
@@ -63,8 +63,18 @@ class Signature:
     input_model: type[BaseModel] | None
     is_async: bool
 
+    @cached_property
+    def by_name(self) -> dict[str, Parameter]:
+        """The parameters."""
+        return {parameter.name: parameter for parameter in self.parameters}
+
+    @cached_property
+    def needed(self) -> frozenset[str]:
+        """The parameters without a default."""
+        return frozenset(parameter.name for parameter in self.parameters if parameter.is_needed)
+
     def parameter(self, name: str) -> Parameter | None:
-        return next((parameter for parameter in self.parameters if parameter.name == name), None)
+        return self.by_name.get(name)
 
 
 @dataclass(frozen=True, slots=True)

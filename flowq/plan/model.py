@@ -97,6 +97,11 @@ class Plan:
         return tuple(index for index, edges in enumerate(self.downstream) if not edges)
 
     @cached_property
+    def has_threads(self) -> bool:
+        """Some node is placed in a thread."""
+        return any(node.placement is FlowType.THREAD for node in self.nodes)
+
+    @cached_property
     def fused(self) -> dict[int, tuple[int, ...]]:
         """Per node, those that are fused to it."""
         found: dict[int, list[int]] = {}

@@ -42,7 +42,7 @@ def encode(value: Any, annotation: Any = EMPTY) -> bytes:
         return JSON + _dump(adapter(EMPTY), value)
     kind = adapter(annotation)
     try:
-        checked = kind.validate_python(value)
+        checked = kind.validator.validate_python(value)
     except ValueError as error:
         raise OutputError(
             f"the output breaks its type: {_explain(error)}; change what is returned, or the annotation"
@@ -68,10 +68,10 @@ def decode_as(data: bytes, annotation: Any) -> Any:
     """
     if annotation is EMPTY or annotation is Any:
         return decode(data)
-    kind = adapter(annotation)
+    validator = adapter(annotation).validator
     if data[:1] == BYTES:
-        return kind.validate_python(data[1:])
-    return kind.validate_json(json_of(data), by_alias=True, by_name=True)  # values are written by name
+        return validator.validate_python(data[1:])
+    return validator.validate_json(json_of(data), by_alias=True, by_name=True)  # values are written by name
 
 
 def json_of(data: bytes) -> bytes:
@@ -117,7 +117,7 @@ def decompress(data: bytes, limit: int) -> bytes:
 
 def _dump(kind: TypeAdapter[Any], value: Any) -> bytes:
     try:
-        data = kind.dump_json(value)
+        data = kind.serializer.to_json(value)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise OutputError(
             f"the output ({type(value).__name__}) cannot be written as JSON: {error}; return plain data, a pydantic"

@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from flowq.core.attempt import CURRENT, AttemptInfo
 from flowq.core.errors import (
@@ -48,8 +46,7 @@ GRACE_S = 1.0
 """How much longer than its timeout an async processor may take to unwind before it is interrupted by force."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How an attempt ended: with a value, with a failure, or (neither) skipped."""
 
     value: bytes | None = None
@@ -78,12 +75,12 @@ def perform(registry: Registry, info: AttemptInfo, inputs: Inputs, scope: Interr
     token = CURRENT.set(info)
     try:
         processor = registry.resolve(node.processor, node.config)
-        call = bind(processor, inputs)
+        arguments = bind(processor, inputs)
         if timeout_s is not None and processor.signature.is_async:
             # Its loop cancels it first; the interruption is for one that never yields.
             scope.timeout_s = timeout_s + GRACE_S
         with scope:
-            returned = call()
+            returned = processor.call(**arguments)
             if _is_awaitable(returned):
                 returned = asyncio.run(_in_loop(returned, timeout_s, scope))
         return Outcome(value=_checked(returned, processor, inputs))
@@ -102,9 +99,9 @@ async def perform_async(registry: Registry, info: AttemptInfo, inputs: Inputs, t
     token = CURRENT.set(info)
     try:
         processor = registry.resolve(inputs.node.processor, inputs.node.config)
-        call = bind(processor, inputs)
+        arguments = bind(processor, inputs)
         with Interruptible(None if processor.signature.is_async else timeout_s):
-            returned = call()
+            returned = processor.call(**arguments)
         if _is_awaitable(returned):
             returned = await _awaited(returned, timeout_s)
         return Outcome(value=_checked(returned, processor, inputs))
@@ -152,8 +149,8 @@ async def _awaited(awaitable: Any, timeout_s: float | None) -> Any:
         raise  # the processor's own
 
 
-def bind(processor: Processor, inputs: Inputs) -> Callable[[], Any]:
-    """Give the processor's call with all its arguments.
+def bind(processor: Processor, inputs: Inputs) -> dict[str, Any]:
+    """Give all that the processor is called with.
 
     Raises:
         ArgumentError: a value does not fit its parameter.
@@ -175,15 +172,15 @@ def bind(processor: Processor, inputs: Inputs) -> Callable[[], Any]:
                 kwargs[name] = decode_as(data, EMPTY if parameter is None else parameter.annotation)
             except ValueError as error:
                 raise ArgumentError(_misfit(inputs.node, name, error)) from error
-        for parameter in signature.parameters:
-            if parameter.is_needed and parameter.name not in kwargs:
-                raise ArgumentError(
-                    f"node {inputs.node.path!r}: parameter {parameter.name!r} gets no value: the run's input has no"
-                    " such field; add it to the input"
-                )
+        if not signature.needed <= kwargs.keys():
+            name = next(p.name for p in signature.parameters if p.is_needed and p.name not in kwargs)
+            raise ArgumentError(
+                f"node {inputs.node.path!r}: parameter {name!r} gets no value: the run's input has no such field; add"
+                " it to the input"
+            )
     if signature.dependencies is not None:
         kwargs[signature.dependencies] = inputs.dependencies()
-    return lambda: processor.call(**kwargs)
+    return kwargs
 
 
 def _input_of(processor: Processor, inputs: Inputs) -> Any:

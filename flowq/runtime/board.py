@@ -175,9 +175,10 @@ class Seat:
     def is_listening(self, listens: bool) -> None:
         self._memory[self._start + _LISTENS] = listens
 
-    def begin(self, lease: str, deadline: float = 0.0, fused: str = "") -> None:
-        """Say what the main thread runs from now on; ``fused``: under that lease, but another node."""
-        self._write_attempt(_MAIN, f"{lease} {fused}" if fused else lease, deadline)
+    def begin(self, lease: str, deadline: float = 0.0) -> None:
+        """Say what the main thread runs from now on. Behind the lease may stand the key of another node than its own,
+        one that is fused to it."""
+        self._write_attempt(_MAIN, lease, deadline)
 
     def time(self, deadline: float) -> None:
         """Say when its time is up; 0: it is not running any more."""
@@ -252,9 +253,8 @@ class Seat:
     def _write_attempt(self, record: int, lease: str, deadline: float) -> None:
         start, text = self._start + record, lease.encode()
         sequence = _SEQUENCE.unpack_from(self._memory, start)[0] | 1
-        _SEQUENCE.pack_into(self._memory, start, sequence)
         length = len(text) if len(text) <= 256 else 0
-        _ATTEMPT.pack_into(self._memory, start, sequence, length, deadline, 0.0, text)
+        _ATTEMPT.pack_into(self._memory, start, sequence, length, deadline, 0.0, text)  # first of all the sequence
         _SEQUENCE.pack_into(self._memory, start, (sequence + 1) & 0xFFFFFFFF)
 
     def _attempt(self, record: int) -> Attempt | None:

@@ -121,15 +121,13 @@ class Driver:
             return claim_when_rung(self._scripts, bell, request.seconds, self._given(request.claim) | {"rung": True})
 
     def _find_threads(self, request: asked.FindThreads) -> list[Claimed]:
-        found = []
-        for claim in request.claims:
-            try:
-                placement = self._node(claim).placement
-            except Exception:  # to run it in the drain will say what is wrong with it
-                continue
-            if placement is FlowType.THREAD:
-                found.append(claim)
-        return found
+        return [claim for claim in request.claims if self._is_threads(claim)]
+
+    def _is_threads(self, claim: Claimed) -> bool:
+        try:
+            return self._worker.state.plan(claim.plan).has_threads and self._node(claim).placement is FlowType.THREAD
+        except Exception:  # to run it in the drain will say what is wrong with it
+            return False
 
     def _node(self, claim: Claimed) -> Node:
         return self._worker.state.plan(claim.plan).nodes[int(claim.key.partition(".")[0])]

@@ -79,7 +79,8 @@ class Inputs:
         return DependencyData(lambda name: decode(self.load(upstreams[name])), tuple(upstreams), self.missing)
 
     def _part(self, arg: Arg) -> bytes:
-        data = self.value(arg) or NONE
+        # A node may have thousands of upstreams, and each is a part.
+        data = self.load(arg[1]) if arg[0] == "node" and not self.missing else self.value(arg) or NONE
         if data[:1] == BYTES:
             raise ArgumentError(
                 f"node {self.node.path!r}: bytes cannot be part of a list or dict; give them a parameter of their own"

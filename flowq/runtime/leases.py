@@ -55,7 +55,9 @@ class LeaseKeeper:
         """The queue and token of every drain that is at work here."""
         self._relieves: list[Callable[[], None]] = []
         self._due: list[float] = []
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._main_thread = threading.main_thread().ident
         self._renewed = time.monotonic()
         """When it was last certain that what is held here is still held."""
         self._called = time.monotonic()
@@ -76,13 +78,13 @@ class LeaseKeeper:
 
     def hold(self, *leases: str) -> None:
         """Renew these leases from now on."""
-        with self._changed:
+        with self._lock:
             self._begin()
             self._held.update(dict.fromkeys(leases))
 
     def drop(self, *leases: str) -> None:
         """Renew them no longer: their attempts are settled."""
-        with self._changed:
+        with self._lock:
             for lease in leases:
                 self._held.pop(lease, None)
 
@@ -91,19 +93,21 @@ class LeaseKeeper:
 
         ``fused``: the node that runs, if it is not the claim's own.
         """
-        with self._changed:
+        with self._lock:
             if lease not in self._held:
                 return False
             self._held[lease] = scope
-        self._show(lease, scope, fused)
+        if self._seat is not None:
+            self._show(self._seat, lease, scope, fused)
         return True
 
     def end(self, lease: str) -> None:
         """What was begun under this lease has ended."""
-        with self._changed:
+        with self._lock:
             if lease in self._held:
                 self._held[lease] = None
-        self._hide()
+        if self._seat is not None and threading.get_ident() == self._main_thread:
+            self._seat.finish()
 
     @contextmanager
     def draining(self, queue: str, token: str, relieve: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -141,19 +145,13 @@ class LeaseKeeper:
             heapq.heappush(self._due, time.monotonic() + delay_s)
             self._notice(delay_s)
 
-    def _show(self, lease: str, scope: Interruptible, fused: str) -> None:
+    def _show(self, seat: Seat, lease: str, scope: Interruptible, fused: str) -> None:
         """Tell the parent what runs, and from when to when its time does."""
-        if self._seat is None:
-            return
-        if threading.current_thread() is threading.main_thread():
-            self._seat.begin(lease, fused=fused)
-            scope.told = self._seat.time
+        if threading.get_ident() == self._main_thread:
+            seat.begin(f"{lease} {fused}" if fused else lease)
+            scope.told = seat.time
         else:
             scope.told = lambda deadline: self._limit(lease, deadline)
-
-    def _hide(self) -> None:
-        if self._seat is not None and threading.current_thread() is threading.main_thread():
-            self._seat.finish()
 
     def _limit(self, lease: str, deadline: float) -> None:
         """Tell the parent of the thread whose time is up first."""

@@ -36,7 +36,7 @@ class RemoteAttempt(NamedTuple):
 
     @property
     def opens_map(self) -> bool:
-        return self.node.is_map and self.ref.item < 0
+        return self.node.over is not None and self.ref.item < 0
 
 
 class Reads(NamedTuple):
@@ -65,7 +65,7 @@ class Loader:
         ref = Ref.parse(claim.key)
         node = plan.nodes[ref.node]
         reads = self._reads_of(plan, claim.plan, ref.node)
-        values = dict(zip(reads.brought, claim.values or (), strict=False))
+        values = dict(zip(reads.brought, claim.values, strict=False)) if claim.values else {}
         missing = missing_of(plan, node, self._endings(claim, reads)) if reads.optional else {}
         inputs = Inputs(
             node,
@@ -136,10 +136,11 @@ class Loader:
         return lambda ref: known.get(ref, Ending(NodeStatus.PENDING, MissingReason.FAILED))
 
     def _load(self, run: str, plan: Plan, node: Node, upstream: int, at_hand: dict[int, bytes | None]) -> bytes:
-        if plan.nodes[upstream].is_map:
-            return self.outputs_of_map(run, upstream)
-        if upstream not in at_hand:  # the claim brought none along, as they are many: they come together
-            others = [edge.upstream for edge in node.edges if not plan.nodes[edge.upstream].is_map]
+        if upstream not in at_hand:
+            if plan.nodes[upstream].is_map:
+                return self.outputs_of_map(run, upstream)
+            # The claim brought none along, as they are many: they come together.
+            others = [edge.upstream for edge in node.edges if plan.nodes[edge.upstream].over is None]
             at_hand.update(zip(others, self._state.values(run, [str(other) for other in others]), strict=True))
         data = at_hand[upstream]
         return NONE if data is None else self._results.unpack(run, data)
