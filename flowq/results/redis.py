@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import redis
-
 from flowq.core.types import StorageType
-from flowq.results.connection import connect, store_errors
+from flowq.results.connection import Redis, answer, connect
 
 KEEP_S = 30 * 86400
 """A value is kept for so long after the last one was put; ending the run shortens that to the run's retention."""
@@ -18,8 +14,8 @@ class RedisStore:
 
     type = StorageType.REDIS
 
-    def __init__(self, client: redis.Redis, prefix: str) -> None:
-        self._client: Any = client
+    def __init__(self, client: Redis, prefix: str) -> None:
+        self._client = client
         self._prefix = prefix
 
     @classmethod
@@ -28,13 +24,12 @@ class RedisStore:
         return cls(connect(url), prefix)
 
     def put(self, run_id: str, digest: str, data: bytes) -> None:
-        with store_errors, self._client.pipeline(transaction=True) as pipe:
-            pipe.hset(self._key(run_id), digest, data)
-            pipe.expire(self._key(run_id), KEEP_S)
-            pipe.execute()
+        key = self._key(run_id)
+        for reply in self._client.ask((("MULTI",), ("HSET", key, digest, data), ("EXPIRE", key, KEEP_S), ("EXEC",))):
+            answer(reply)
 
     def get(self, run_id: str, digest: str) -> bytes | None:
-        data: bytes | None = self._client.hget(self._key(run_id), digest)
+        data: bytes | None = self._client.call("HGET", self._key(run_id), digest)
         return data
 
     def remove(self, run_id: str, digest: str) -> None:
