@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,8 +22,6 @@ from tests.conformance.leftovers import clear_now
 @task
 def waits_for_a_file(path: str) -> str:
     """Go on when the test says so."""
-    from pathlib import Path
-
     deadline = time.monotonic() + 30
     while not Path(path).exists():
         if time.monotonic() > deadline:
@@ -39,6 +38,13 @@ def upper(text: str) -> str:
 @flow
 def gated(path: str) -> str:
     return upper(waits_for_a_file(path))
+
+
+def open_gate(path: Path) -> None:
+    """Have the file be there with all its text at once: whoever waits for it reads it in that very moment."""
+    written = path.with_suffix(".new")
+    written.write_text("text")
+    written.rename(path)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,7 @@ def test_a_run_from_its_beginning_to_its_end(context, tmp_path):
         upstream_failed=0,
     )
     assert handle.progress().share == 0.0
-    path.write_text("text")
+    open_gate(path)
     result = handle.result(20)
     assert (result.status, result.output) == (FlowStatus.COMPLETED, "TEXT")
     assert handle.result() == result
@@ -97,7 +103,7 @@ async def test_awaiting(context, tmp_path):
     waiting = [asyncio.create_task(wait()) for _ in range(3)]
     done, _ = await asyncio.wait(waiting, timeout=0.05)
     assert not done
-    path.write_text("text")
+    open_gate(path)
     results = await asyncio.wait_for(asyncio.gather(*waiting), 20)
     assert [result.output for result in results] == ["TEXT"] * 3
     assert (await handle).output == "TEXT"
@@ -108,7 +114,7 @@ async def test_a_cancelled_wait_leaves_the_run_alone(context, tmp_path):
     handle = await gated.asubmit(str(path), context=context)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(_result(handle), 0.05)
-    path.write_text("text")
+    open_gate(path)
     assert (await asyncio.wait_for(_result(handle), 20)).output == "TEXT"
 
 
@@ -137,7 +143,7 @@ def test_forgetting(context, tmp_path):
     handle = gated.submit(str(path), context=context)
     with pytest.raises(RunStatusError, match="cancel it, or wait for its end"):
         context.client.forget(handle.run_id)
-    path.write_text("text")
+    open_gate(path)
     handle.result(20)
     context.client.forget(handle.run_id)
     for ask in (handle.status, handle.result, handle.progress, handle.cancel, lambda: handle.node("upper")):
@@ -217,7 +223,7 @@ def test_events_as_they_happen(context, tmp_path):
     events = handle.events(timeout=20)
     first = next(events)
     assert (first.node, first.status) == ("waits_for_a_file", NodeStatus.RUNNING)
-    path.write_text("text")
+    open_gate(path)
     rest = [(event.node, event.status) for event in events]
     assert rest == [
         ("waits_for_a_file", NodeStatus.COMPLETED),
